@@ -1,0 +1,15 @@
+//! Vidente: a streaming forecasting daemon for sensors that publish over MQTT.
+
+pub mod admin;
+pub mod config;
+pub mod demo;
+pub mod message;
+pub mod metrics;
+pub mod mqtt;
+pub mod outqueue;
+pub mod payload;
+pub mod ready;
+pub mod record;
+pub mod recorder;
+pub mod store;
+pub mod topic;
