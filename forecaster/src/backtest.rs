@@ -85,7 +85,11 @@ impl Backtest {
     pub fn new(spec: StreamSpec, series: usize) -> Backtest {
         let mut engine = Engine::new([spec]);
         let tracks = (0..series)
-            .map(|_| Track { handle: engine.add_series(0), made: VecDeque::new(), accuracy: Accuracy::default() })
+            .map(|_| Track {
+                handle: engine.add_series(0),
+                made: VecDeque::new(),
+                accuracy: Accuracy::default(),
+            })
             .collect();
         Backtest { engine, spec, tracks }
     }
@@ -139,7 +143,8 @@ impl Backtest {
     pub fn feed(&mut self, series: usize, reading: Reading) -> Vec<Row> {
         let track = &mut self.tracks[series];
         let last = self.engine.series(track.handle).and_then(|s| s.last());
-        let Verdict::Accepted(outcome) = self.engine.observe(track.handle, reading, Timestamp(i64::MAX)) else {
+        let Verdict::Accepted(outcome) = self.engine.observe(track.handle, reading, Timestamp(i64::MAX))
+        else {
             return Vec::new();
         };
         let rows: Vec<Row> = track

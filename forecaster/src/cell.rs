@@ -8,8 +8,8 @@
 use dfdx::{
     shapes::{Axis, HasShape},
     tensor::{
-        AsArray, Cpu, Gradients, NoneTape, PutTape, SplitTape, Tape, Tensor, TensorFromVec, Trace, WithEmptyTape,
-        ZerosTensor,
+        AsArray, Cpu, Gradients, NoneTape, PutTape, SplitTape, Tape, Tensor, TensorFromVec, Trace,
+        WithEmptyTape, ZerosTensor,
     },
     tensor_ops::{Backward, BroadcastTo, MeanTo, PermuteTo, ReshapeTo, TryMatMul, TryStack, maximum},
 };

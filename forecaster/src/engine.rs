@@ -128,7 +128,13 @@ impl Engine {
             .into_iter()
             .map(|spec| Stream { spec, model: None, journal: None, quality: Quality::default() })
             .collect();
-        Engine { streams, slots: Vec::new(), dirty: Vec::new(), steps: Vec::new(), scratch: Scratch::default() }
+        Engine {
+            streams,
+            slots: Vec::new(),
+            dirty: Vec::new(),
+            steps: Vec::new(),
+            scratch: Scratch::default(),
+        }
     }
 
     /// Adds a series to a stream; handles count from 0.
@@ -296,7 +302,12 @@ impl Engine {
     ///
     /// # Errors
     /// If the state cannot be read; the series stays as it was.
-    pub fn restore(&mut self, handle: SeriesHandle, model: Option<i64>, state: &[u8]) -> Result<(), StateError> {
+    pub fn restore(
+        &mut self,
+        handle: SeriesHandle,
+        model: Option<i64>,
+        state: &[u8],
+    ) -> Result<(), StateError> {
         let slot = &mut self.slots[handle as usize];
         slot.series = postcard::from_bytes(state)?;
         let installed = self.streams[slot.stream].model.as_ref();

@@ -19,7 +19,13 @@ fn soften(x: f64) -> f32 {
 /// (all scaled by the series' own [`Scale`]), and the phase of day and week of the time that will
 /// be forecast.
 #[must_use]
-pub(crate) fn inputs(reading: Reading, difference: f64, gap: f64, forecast_for: Timestamp, scale: &Scale) -> [f32; INPUTS] {
+pub(crate) fn inputs(
+    reading: Reading,
+    difference: f64,
+    gap: f64,
+    forecast_for: Timestamp,
+    scale: &Scale,
+) -> [f32; INPUTS] {
     let phase = |period: i64| {
         let turn = forecast_for.0.rem_euclid(period) as f64 / period as f64;
         (turn * std::f64::consts::TAU).sin_cos()

@@ -104,8 +104,7 @@ impl Series {
         let verification = self.verify(reading, configured);
         self.score = verification.map_or(0.0, |v| anomaly::score(reading.value, &v.expected));
         let change = self.episode.observe(reading.time, self.score);
-        let outcome =
-            Outcome { score: self.score, flagged: self.episode.flagged(), change, verification };
+        let outcome = Outcome { score: self.score, flagged: self.episode.flagged(), change, verification };
         let inputs = self.advance(reading, configured);
         self.outlook = model
             .and_then(|m| m.step(&inputs, &mut self.hidden, scratch))

@@ -172,7 +172,11 @@ impl Weights {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let header = header.metadata().clone().unwrap_or_default();
         let number = |key: &'static str| {
-            header.get(key).and_then(|v| v.parse::<usize>().ok()).filter(|n| *n > 0).ok_or(WeightsError::Header(key))
+            header
+                .get(key)
+                .and_then(|v| v.parse::<usize>().ok())
+                .filter(|n| *n > 0)
+                .ok_or(WeightsError::Header(key))
         };
         if header.get("cell").map(String::as_str) != Some("lstm") {
             return Err(WeightsError::Header("cell"));

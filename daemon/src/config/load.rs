@@ -38,9 +38,7 @@ pub enum ConfigError {
 /// # Errors
 /// [`ConfigError::Missing`] if there is none.
 pub fn locate(given: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
-    given
-        .or_else(|| DEFAULT_PATHS.iter().map(PathBuf::from).find(|p| p.exists()))
-        .ok_or(ConfigError::Missing)
+    given.or_else(|| DEFAULT_PATHS.iter().map(PathBuf::from).find(|p| p.exists())).ok_or(ConfigError::Missing)
 }
 
 impl Config {

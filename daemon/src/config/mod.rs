@@ -266,8 +266,9 @@ impl Default for Limits {
 }
 
 fn parse(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|e| format!("\"{text}\" is no duration ({e}); write for instance \"90s\", \"6h\" or \"14d\""))
+    humantime::parse_duration(text).map_err(|e| {
+        format!("\"{text}\" is no duration ({e}); write for instance \"90s\", \"6h\" or \"14d\"")
+    })
 }
 
 fn duration<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {

@@ -97,7 +97,8 @@ impl TrainingSet {
 
     /// Quantiles of all training targets together.
     pub(super) fn target_quantiles(&self) -> [f32; 7] {
-        let mut all: Vec<f32> = self.sequences.iter().flat_map(|s| usable(&s.targets[..s.split - 1])).collect();
+        let mut all: Vec<f32> =
+            self.sequences.iter().flat_map(|s| usable(&s.targets[..s.split - 1])).collect();
         all.sort_unstable_by(f32::total_cmp);
         LEVELS.map(|l| all.get((l * all.len() as f64) as usize).copied().unwrap_or_default())
     }
@@ -121,8 +122,13 @@ impl TrainingSet {
     /// Draws windows, evenly over all rows.
     pub(super) fn sample(&self, steps: usize, batch: usize, rng: &mut StdRng) -> Batch {
         let rows = steps * batch;
-        let mut out =
-            Batch { steps, batch, inputs: vec![0.0; rows * INPUTS], targets: vec![0.0; rows], mask: vec![0.0; rows] };
+        let mut out = Batch {
+            steps,
+            batch,
+            inputs: vec![0.0; rows * INPUTS],
+            targets: vec![0.0; rows],
+            mask: vec![0.0; rows],
+        };
         for lane in 0..batch {
             let row = rng.random_range(0..self.rows);
             let at = self.offsets.partition_point(|o| *o <= row) - 1;
@@ -147,12 +153,14 @@ impl TrainingSet {
     pub(super) fn validate(&self, weights: &Weights) -> Validation {
         let model = Model::new(weights.clone());
         let mut scratch = Scratch::default();
-        let (mut loss, mut error, mut naive, mut inside, mut rows) = (0.0_f64, 0.0_f64, 0.0_f64, 0_u32, 0_u32);
+        let (mut loss, mut error, mut naive, mut inside, mut rows) =
+            (0.0_f64, 0.0_f64, 0.0_f64, 0_u32, 0_u32);
         for sequence in &self.sequences {
             let mut hidden = model.network().zero_state();
             let from = sequence.split - 1;
             for row in from.saturating_sub(LEAD)..sequence.inputs.len() {
-                let out = model.step(&sequence.inputs[row], &mut hidden, &mut scratch).unwrap_or([f32::NAN; 7]);
+                let out =
+                    model.step(&sequence.inputs[row], &mut hidden, &mut scratch).unwrap_or([f32::NAN; 7]);
                 let target = sequence.targets[row];
                 if row >= from && !target.is_nan() {
                     loss += f64::from(pinball(target, &out));
