@@ -1,1 +1,5 @@
-//! 
+//! Payloads: bytes in, readings out.
+
+mod path;
+
+pub(crate) use path::path;
