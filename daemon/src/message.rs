@@ -80,10 +80,12 @@ pub enum TrainerMessage {
         stream: usize,
         /// The model.
         model: forecaster::engine::Installed,
-        /// Hidden state of each series, keyed by handle, as of a time.
-        states: Vec<(crate::record::SeriesHandle, forecaster::Timestamp, forecaster::HiddenState)>,
+        /// What the model makes of each series' stored readings.
+        states: Vec<(forecaster::SeriesHandle, forecaster::Rebuilt)>,
         /// Whether the commit that follows makes it the champion.
         promote: bool,
+        /// Told whether the engine took it.
+        installed: oneshot::Sender<bool>,
     },
 }
 

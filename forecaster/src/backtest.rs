@@ -120,15 +120,13 @@ impl Backtest {
             .iter()
             .zip(&self.tracks)
             .filter_map(|(h, track)| {
-                let (time, hidden) = rebuild(&model, h.iter().copied(), self.spec.interval)?;
-                Some((track.handle, time, hidden))
+                Some((track.handle, rebuild(&model, h.iter().copied(), self.spec.interval)?))
             })
             .collect();
         self.engine.install(0, Installed { id: 1, name: "backtest-1".into(), version: 1, model }, states);
         // Forecasts of rows after the split are the trained model's, also that of the first.
         for track in &mut self.tracks {
-            let last = histories.get(track.handle as usize).and_then(|h| h.last());
-            if let (Some(made), Some(_)) = (track.made.front_mut(), last) {
+            if let Some(made) = track.made.front_mut() {
                 *made = self.engine.forecast(track.handle).to_vec();
             }
         }

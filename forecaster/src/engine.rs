@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use crate::features::INPUTS;
-use crate::kernel::{HiddenState, Scratch};
+use crate::kernel::Scratch;
 use crate::model::Model;
 use crate::reading::{Reading, SECOND, Step, Timestamp};
-use crate::series::{Outcome, Series};
+use crate::series::{Outcome, Rebuilt, Series};
 
 /// Readings this far ahead of the clock are refused.
 const MAX_AHEAD: i64 = 3600 * SECOND;
@@ -235,45 +237,32 @@ impl Engine {
         }
     }
 
-    /// Swaps a model in. `states` are hidden states with the time of the last reading in them;
-    /// series without one start from zero. What the journal holds beyond is replayed first, and the
-    /// next forecast of each series is the new model's. False, and nothing changed, if the journal
-    /// overflowed.
-    pub fn install(
-        &mut self,
-        stream: usize,
-        model: Installed,
-        states: Vec<(SeriesHandle, Timestamp, HiddenState)>,
-    ) -> bool {
+    /// Swaps a model in. `states` are rebuilt from the stored readings; series without one start
+    /// from zero. What the journal holds beyond is replayed first, and the next forecast of each
+    /// series is the new model's. False, and nothing changed, if the journal overflowed.
+    pub fn install(&mut self, stream: usize, model: Installed, states: Vec<(SeriesHandle, Rebuilt)>) -> bool {
         let Some(target) = self.streams.get_mut(stream) else { return false };
         let journal = target.journal.take().unwrap_or_default();
         if journal.len() > MAX_JOURNAL {
             return false;
         }
-        let mut as_of = vec![Timestamp(i64::MIN); self.slots.len()];
-        for slot in self.slots.iter_mut().filter(|s| s.stream == stream) {
-            slot.series.set_hidden(model.model.network().zero_state());
-        }
-        for (handle, time, hidden) in states {
-            if let Some(slot) = self.slots.get_mut(handle as usize) {
-                slot.series.set_hidden(hidden);
-                as_of[handle as usize] = time;
+        let mut rebuilt: HashMap<SeriesHandle, Rebuilt> = states.into_iter().collect();
+        for (handle, time, inputs) in journal {
+            let state = rebuilt.entry(handle).or_insert_with(|| Rebuilt::start(&model.model));
+            if time > state.time {
+                state.step(time, &inputs, &model.model, &mut self.scratch);
             }
         }
-        for (handle, time, inputs) in journal {
-            if time > as_of[handle as usize] {
-                let hidden = self.slots[handle as usize].series.hidden_mut();
-                model.model.step(&inputs, hidden, &mut self.scratch);
+        for (handle, slot) in self.slots.iter_mut().enumerate().filter(|(_, s)| s.stream == stream) {
+            let handle = handle as SeriesHandle;
+            slot.series.adopt(rebuilt.remove(&handle));
+            if !slot.dirty && slot.series.last().is_some() {
+                slot.dirty = true;
+                self.dirty.push(handle);
             }
         }
         target.model = Some(model);
         target.quality = Quality::default();
-        for (handle, slot) in self.slots.iter_mut().enumerate().filter(|(_, s)| s.stream == stream) {
-            if !slot.dirty && slot.series.last().is_some() {
-                slot.dirty = true;
-                self.dirty.push(handle as SeriesHandle);
-            }
-        }
         true
     }
 
@@ -284,10 +273,20 @@ impl Engine {
         }
     }
 
-    /// Hands out the state of every series that moved since the last call: time of its last
-    /// reading, id of the model whose hidden state it holds, and the encoded state.
-    pub fn checkpoint(&mut self, mut each: impl FnMut(SeriesHandle, Timestamp, Option<i64>, Vec<u8>)) {
-        for handle in std::mem::take(&mut self.dirty) {
+    /// Series that moved since they were last checkpointed.
+    #[must_use]
+    pub fn unsaved(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// Hands out the states of up to `limit` series that moved since their last checkpoint: time of
+    /// the last reading, id of the model whose hidden state it holds, and the encoded state.
+    pub fn checkpoint(
+        &mut self,
+        limit: usize,
+        mut each: impl FnMut(SeriesHandle, Timestamp, Option<i64>, Vec<u8>),
+    ) {
+        for handle in self.dirty.drain(..limit.min(self.dirty.len())) {
             let slot = &mut self.slots[handle as usize];
             slot.dirty = false;
             let model = self.streams[slot.stream].model.as_ref().map(|m| m.id);
@@ -297,8 +296,8 @@ impl Engine {
         }
     }
 
-    /// Restores a series from a checkpoint. A hidden state of another model than the one installed
-    /// is left out, to be rebuilt.
+    /// Restores a series from a checkpoint. What it holds of another model than the one installed is
+    /// left out, to be rebuilt; returns whether that is so.
     ///
     /// # Errors
     /// If the state cannot be read; the series stays as it was.
@@ -307,20 +306,20 @@ impl Engine {
         handle: SeriesHandle,
         model: Option<i64>,
         state: &[u8],
-    ) -> Result<(), StateError> {
+    ) -> Result<bool, StateError> {
         let slot = &mut self.slots[handle as usize];
         slot.series = postcard::from_bytes(state)?;
-        let installed = self.streams[slot.stream].model.as_ref();
-        if model != installed.map(|m| m.id) {
-            slot.series.set_hidden(installed.map(|m| m.model.network().zero_state()).unwrap_or_default());
+        let stale = model != self.streams[slot.stream].model.as_ref().map(|m| m.id);
+        if stale {
+            slot.series.adopt(None);
         }
-        Ok(())
+        Ok(stale)
     }
 
-    /// Replaces the hidden state of a series whose checkpoint held another model's.
-    pub fn set_hidden(&mut self, handle: SeriesHandle, hidden: HiddenState) {
+    /// Gives a series whose checkpoint held another model's state, or none, the one rebuilt.
+    pub fn adopt(&mut self, handle: SeriesHandle, rebuilt: Rebuilt) {
         if let Some(slot) = self.slots.get_mut(handle as usize) {
-            slot.series.set_hidden(hidden);
+            slot.series.adopt(Some(rebuilt));
         }
     }
 }

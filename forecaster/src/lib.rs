@@ -20,3 +20,4 @@ pub use engine::{Engine, Installed, SeriesHandle, StreamSpec, Verdict};
 pub use kernel::HiddenState;
 pub use model::Model;
 pub use reading::{LEVEL_NAMES, LEVELS, MEDIAN, Reading, SECOND, Step, Timestamp};
+pub use series::{Rebuilt, rebuild};

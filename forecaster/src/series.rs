@@ -230,31 +230,58 @@ impl Series {
         }
     }
 
-    /// Replaces the hidden state, after a new model was installed; errors are counted anew.
-    pub fn set_hidden(&mut self, hidden: HiddenState) {
-        self.hidden = hidden;
+    /// Continues under a model installed anew, from a state rebuilt for it; none starts from zero.
+    /// Errors are counted anew.
+    pub fn adopt(&mut self, rebuilt: Option<Rebuilt>) {
         self.errors = Errors::default();
-    }
-
-    /// The hidden state.
-    pub fn hidden_mut(&mut self) -> &mut HiddenState {
-        &mut self.hidden
+        (self.hidden, self.outlook) = rebuilt.map_or_else(Default::default, |r| (r.hidden, r.outlook));
+        self.outlook = self.outlook.filter(|_| self.scale.moves() >= MIN_MOVES);
+        self.expected = self.first_step();
     }
 }
 
-/// Hidden state of a series under a model, rebuilt from its readings in order of time; none if
-/// there are none.
+/// What a model makes of a series' past.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rebuilt {
+    /// Time of the last reading in it.
+    pub time: Timestamp,
+    /// Hidden state after that reading.
+    pub hidden: HiddenState,
+    /// Quantiles of the next difference in units of the scale.
+    pub outlook: Option<[f32; 7]>,
+}
+
+impl Rebuilt {
+    /// Before the first reading.
+    pub(crate) fn start(model: &Model) -> Rebuilt {
+        Rebuilt { time: Timestamp(i64::MIN), hidden: model.network().zero_state(), outlook: None }
+    }
+
+    /// Takes in the inputs of a further reading.
+    pub(crate) fn step(
+        &mut self,
+        time: Timestamp,
+        inputs: &[f32; INPUTS],
+        model: &Model,
+        scratch: &mut Scratch,
+    ) {
+        self.time = time;
+        self.outlook = model.step(inputs, &mut self.hidden, scratch);
+    }
+}
+
+/// What a model makes of a series' readings, in order of time; none if there are none.
 pub fn rebuild(
     model: &Model,
     readings: impl IntoIterator<Item = Reading>,
     configured: Option<i64>,
-) -> Option<(Timestamp, HiddenState)> {
+) -> Option<Rebuilt> {
     let mut series = Series::default();
-    let mut hidden = model.network().zero_state();
     let mut scratch = Scratch::default();
+    let mut rebuilt: Option<Rebuilt> = None;
     for reading in readings {
         let inputs = series.advance(reading, configured);
-        model.step(&inputs, &mut hidden, &mut scratch);
+        rebuilt.get_or_insert_with(|| Rebuilt::start(model)).step(reading.time, &inputs, model, &mut scratch);
     }
-    series.last.map(|last| (last.time, hidden))
+    rebuilt
 }

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-//!
-=======
 //! Whether the values of a configuration make sense, beyond having the right types.
 
 use std::collections::HashSet;
@@ -392,4 +389,3 @@ mod tests {
         }
     }
 }
->>>>>>> mqtt
