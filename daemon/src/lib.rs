@@ -1,8 +1,11 @@
 //! Vidente: a streaming forecasting daemon for sensors that publish over MQTT.
 
 pub mod admin;
+pub mod catalog;
 pub mod config;
 pub mod demo;
+pub mod encode;
+pub mod ingest;
 pub mod message;
 pub mod metrics;
 pub mod mqtt;

@@ -59,6 +59,8 @@ impl From<Packet> for Message {
 pub enum Query {
     /// All series, ordered by key.
     Series(oneshot::Sender<Vec<SeriesSnapshot>>),
+    /// Handle of every series by its key.
+    Handles(oneshot::Sender<hashbrown::HashMap<std::sync::Arc<str>, forecaster::SeriesHandle>>),
     /// All streams.
     Streams(oneshot::Sender<Vec<StreamSnapshot>>),
 }

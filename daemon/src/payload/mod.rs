@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-//!
-=======
 //! Payloads: bytes in, readings out.
 //!
 //! What counts as a received reading: each configured field of a message or, where none is
@@ -160,4 +157,3 @@ fn finite(value: f64) -> Result<f64, Rejection> {
 
 #[cfg(test)]
 mod tests;
->>>>>>> mqtt
