@@ -30,11 +30,13 @@ pub enum Rejection {
     Retained,
     /// The store is away, the queue is full and the broker does not wait (QoS 0).
     StoreFull,
+    /// The database takes writes, but not this row.
+    StoreRefused,
 }
 
 impl Rejection {
     /// All of them, in the order of the enum.
-    pub const ALL: [Rejection; 10] = [
+    pub const ALL: [Rejection; 11] = [
         Rejection::Unparseable,
         Rejection::MissingField,
         Rejection::NotANumber,
@@ -45,6 +47,7 @@ impl Rejection {
         Rejection::SeriesLimit,
         Rejection::Retained,
         Rejection::StoreFull,
+        Rejection::StoreRefused,
     ];
 
     /// The label's value.
@@ -61,6 +64,7 @@ impl Rejection {
             Rejection::SeriesLimit => "series_limit",
             Rejection::Retained => "retained",
             Rejection::StoreFull => "store_full",
+            Rejection::StoreRefused => "store_refused",
         }
     }
 }
