@@ -17,6 +17,8 @@ pub struct Entry {
     pub key: Arc<str>,
     /// Position of its stream in the configuration.
     pub stream: usize,
+    /// Name of that stream.
+    pub stream_name: Arc<str>,
     /// Captured topic levels by name.
     pub labels: Arc<BTreeMap<String, String>>,
     /// Topic of its forecasts.
@@ -48,6 +50,7 @@ impl Catalog {
             forecast_head: encode::forecast_head(&key),
             key,
             stream,
+            stream_name,
             labels,
         });
     }

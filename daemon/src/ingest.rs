@@ -28,7 +28,7 @@ const EARLIEST: i64 = -62_135_596_800 * SECOND;
 const CLOCK_STEP: i64 = SECOND;
 
 struct StreamPath {
-    name: String,
+    name: Arc<str>,
     pattern: Pattern,
     decoder: Decoder,
     timed: bool,
@@ -78,7 +78,7 @@ impl Ingest {
             .stream
             .iter()
             .map(|s| StreamPath {
-                name: s.name.clone(),
+                name: s.name.as_str().into(),
                 pattern: s.topic.clone(),
                 decoder: Decoder::new(s),
                 timed: s.time.is_some(),
@@ -103,8 +103,13 @@ impl Ingest {
 
     /// Name of a stream.
     #[must_use]
-    pub fn stream_name(&self, stream: usize) -> &str {
-        self.streams.get(stream).map_or("", |s| &s.name)
+    pub fn stream_name(&self, stream: usize) -> Arc<str> {
+        self.streams.get(stream).map_or_else(|| "".into(), |s| s.name.clone())
+    }
+
+    /// Names of the streams, by position.
+    pub fn streams(&self) -> impl Iterator<Item = &str> {
+        self.streams.iter().map(|s| &*s.name)
     }
 
     /// Takes in a message. With `store` false its readings are forecast from, not stored.
@@ -207,8 +212,9 @@ impl Ingest {
             None if self.catalog.len() >= self.max_series => return Err(Rejection::SeriesLimit),
             None => {
                 let handle = self.engine.add_series(route.stream);
-                self.catalog.add(&key, route.stream, route.labels.clone(), &self.outputs);
-                batch.new_series.push(route.new_series(handle, self.stream_name(route.stream), name));
+                let stream = self.stream_name(route.stream);
+                batch.new_series.push(route.new_series(handle, &stream, name));
+                self.catalog.add(&key, (route.stream, stream), route.labels.clone(), &self.outputs);
                 self.metrics.stream(route.stream).series.inc();
                 handle
             }
