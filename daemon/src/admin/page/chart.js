@@ -71,38 +71,37 @@ function area(points, most, low, high, fillcolor, extra) {
 
 const between = (p, number) => `${number(p.q05)} to ${number(p.q95)}`;
 
-// page: what /api/v1/series/{key} answers; now: the series in /api/v1/series, which is ahead of the store.
+// page: what /api/v1/series/{key} answers; now: the series in /api/v1/series. The chart shows the
+// moment of the latter: the store may lag behind it, or have gone on since.
 export function figure(page, now, number, revision) {
   const c = colours();
-  const stored = page.readings.map((r) => ({ ...r, at: millis(r.time) })).sort(byTime);
+  const moment = now.last ? millis(now.last.time) : Infinity;
+  const stored = page.readings.map((r) => ({ ...r, at: millis(r.time) })).filter((r) => r.at <= moment).sort(byTime);
   const readings = stored.filter((r) => !r.late);
-  if (now?.last && !(readings.at(-1)?.at >= millis(now.last.time))) {
-    readings.push({ ...now.last, at: millis(now.last.time) });
-  }
+  if (now.last && readings.at(-1)?.at !== moment) readings.push({ ...now.last, at: moment });
   const newest = readings.at(-1);
   const most = reach(readings);
   const data = [];
+  const narrow = window.matchMedia("(max-width: 760px)").matches;
 
   const ahead = page.forecasts
     .filter((f) => f.step === 1)
     .map((f) => ({ ...f, at: millis(f.time) }))
     .filter((f) => newest && f.at <= newest.at + most / 5)
     .sort(byTime);
-  const band = { legendgroup: "band", name: "90 % and 50 % interval", showlegend: false };
-  data.push(area(ahead, most, "q05", "q95", translucent(c.band, 0.16), { ...band, showlegend: true }));
-  data.push(area(ahead, most, "q25", "q75", translucent(c.band, 0.26), band));
+  const band = { legendgroup: "band", name: narrow ? "90 %, 50 %" : "90 % and 50 % interval", showlegend: false };
+  data.push(area(ahead, most, "q05", "q95", translucent(c.band, 0.22), { ...band, showlegend: true }));
+  data.push(area(ahead, most, "q25", "q75", translucent(c.band, 0.34), band));
   const median = line(ahead, most, (f) => f.q50);
   data.push({
-    x: median.x, y: median.y, mode: "lines", name: "Forecast one step before",
-    line: { color: c.band, width: 1.4, dash: "dot" },
+    x: median.x, y: median.y, mode: "lines", name: narrow ? "Forecast" : "Forecast one step before",
+    line: { color: c.band, width: 1.2 },
     customdata: median.rows.map((f) => f && [number(f.q50), between(f, number)]),
     hovertemplate: "forecast %{customdata[0]}, 90 %: %{customdata[1]}<extra></extra>",
   });
 
   if (newest) {
-    const live = now?.forecast && millis(now.forecast.origin) >= newest.at ? now.forecast.steps : null;
-    const steps = live ?? page.forecasts.filter((f) => millis(f.origin) === newest.at);
-    const future = steps.map((f) => ({ ...f, at: millis(f.time) })).sort(byTime);
+    const future = (now.forecast?.steps ?? []).map((f) => ({ ...f, at: millis(f.time) })).sort(byTime);
     if (future.length) {
       const v = newest.value;
       const fan = [{ at: newest.at, q05: v, q25: v, q50: v, q75: v, q95: v }, ...future];
@@ -110,7 +109,7 @@ export function figure(page, now, number, revision) {
       data.push(area(fan, Infinity, "q05", "q95", translucent(c.fan, 0.18), group));
       data.push(area(fan, Infinity, "q25", "q75", translucent(c.fan, 0.3), group));
       data.push({
-        x: fan.map((f) => local(f.at)), y: fan.map((f) => f.q50), mode: "lines", name: "Forecast ahead",
+        x: fan.map((f) => local(f.at)), y: fan.map((f) => f.q50), mode: "lines", name: narrow ? "Ahead" : "Forecast ahead",
         legendgroup: "fan", line: { color: c.fan, width: 2 },
         customdata: fan.map((f) => [number(f.q50), between(f, number)]),
         hoverinfo: "skip",
@@ -126,8 +125,8 @@ export function figure(page, now, number, revision) {
 
   const values = line(readings, most, (r) => r.value);
   data.push({
-    x: values.x, y: values.y, mode: readings.length > 400 ? "lines" : "lines+markers", name: "Readings",
-    line: { color: c.reading, width: 1.8 }, marker: { color: c.reading, size: 3.5 },
+    x: values.x, y: values.y, mode: readings.length > 150 ? "lines" : "lines+markers", name: "Readings",
+    line: { color: c.reading, width: 1.7 }, marker: { color: c.reading, size: 4 },
     customdata: values.rows.map((r) => r && number(r.value)),
     hovertemplate: "reading %{customdata}<extra></extra>",
   });
@@ -144,7 +143,7 @@ export function figure(page, now, number, revision) {
   const spans = page.anomalies.map((a) => ({ ...a, at: millis(a.time), end: a.ended_at ? millis(a.ended_at) : Infinity }));
   const flagged = readings.flatMap((r) => {
     const a = spans.find((a) => a.kind === "value" && r.at >= a.at && (r.at < a.end || r.at === a.at));
-    return a || (r === newest && now?.last?.anomaly) ? [{ ...r, a }] : [];
+    return a || (r === newest && now.last?.anomaly) ? [{ ...r, a }] : [];
   });
   if (flagged.length) {
     data.push({
@@ -166,15 +165,15 @@ export function figure(page, now, number, revision) {
     gridcolor: c.line, zeroline: false, linecolor: c.line, tickcolor: c.line, tickfont: { color: c.muted, size: 12 },
     automargin: true,
   };
-  const narrow = window.matchMedia("(max-width: 760px)").matches;
   const layout = {
-    uirevision: revision, shapes, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    uirevision: revision, shapes, paper_bgcolor: c.surface, plot_bgcolor: c.surface,
     font: { color: c.ink, family: getComputedStyle(document.body).fontFamily },
     margin: { l: 48, r: 16, t: 8, b: 36 }, hovermode: "x unified",
     hoverlabel: { bgcolor: c.surface, bordercolor: c.line, font: { color: c.ink, size: 13 } },
     // Touching the chart scrolls the page; a mouse zooms.
     dragmode: window.matchMedia("(pointer: coarse)").matches ? false : "zoom",
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { color: c.muted, size: narrow ? 11 : 12 }, itemsizing: "constant" },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: c.muted, activecolor: c.ink },
+    legend: { bgcolor: "rgba(0,0,0,0)", orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { color: c.muted, size: narrow ? 11 : 12 }, itemsizing: "constant" },
     xaxis: { ...axis, type: "date", hoverformat: "%a %e %b %Y %H:%M:%S", nticks: narrow ? 4 : undefined, spikethickness: 1, spikecolor: c.muted },
     yaxis: { ...axis, nticks: 6 },
   };
@@ -184,5 +183,6 @@ export function figure(page, now, number, revision) {
 export const config = {
   responsive: true,
   displaylogo: false,
+  displayModeBar: window.matchMedia("(pointer: coarse)").matches ? false : "hover",
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
 };

@@ -141,7 +141,7 @@ function makeRow(key) {
   const scoreText = element("span");
   score.append(meter, scoreText);
   const error = cell("num error", "Error to naive");
-  const reading = cell("num muted", "Reading");
+  const reading = cell("num muted reading");
   const row = { key, tr, link, flag, path, last, median, interval, fill, scoreText, error, reading, points: [], asked: false };
   rows.set(key, row);
   seen.observe(tr);
@@ -294,13 +294,16 @@ async function showDetail() {
 
   const history = Number($("history").value);
   const newest = detail?.page.readings.at(-1)?.time;
-  if (detail && detail.history === history && now.last && newest === now.last.time && detail.drawn) return;
+  if (detail?.history === history && now.last && Date.parse(newest) >= Date.parse(now.last.time)) {
+    if (detail.drawnAt !== now.last.time) await draw(window.Plotly);
+    return;
+  }
   const wanted = ++detailWanted;
   try {
     const [Plotly, page] = await Promise.all([library(), api(`api/v1/series/${pathOf(key)}?history=${history}`)]);
     if (wanted !== detailWanted) return;
     page.readings.sort((a, b) => Date.parse(a.time) - Date.parse(b.time));
-    detail = { page, history, drawn: true };
+    detail = { page, history };
     note("");
     await draw(Plotly);
   } catch (error) {
@@ -311,6 +314,7 @@ async function showDetail() {
 async function draw(Plotly) {
   const now = all.find((s) => s.key === chosen);
   if (!detail || !now) return;
+  detail.drawnAt = now.last?.time;
   const { data, layout } = figure(detail.page, now, numberOf(now), `${chosen} ${detail.history}`);
   await Plotly.react($("chart"), data, layout, config);
 }
