@@ -1,7 +1,10 @@
 //! Vidente: a streaming forecasting daemon for sensors that publish over MQTT.
 
 pub mod admin;
+pub mod app;
 pub mod catalog;
+pub mod cli;
+pub mod command;
 pub mod config;
 pub mod demo;
 pub mod encode;
@@ -17,6 +20,7 @@ pub mod record;
 pub mod recorder;
 pub mod restore;
 pub mod store;
+pub mod supervise;
 pub mod topic;
 pub mod trainer;
 pub mod training;
