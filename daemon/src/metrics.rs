@@ -161,8 +161,11 @@ impl Metrics {
             "Readings older than the newest of their series: stored, not fed to the model.",
             &["stream"],
         )?;
-        let published =
-            counters("vidente_forecasts_published_total", "Forecasts handed to the MQTT client.", &["stream"])?;
+        let published = counters(
+            "vidente_forecasts_published_total",
+            "Forecasts handed to the MQTT client.",
+            &["stream"],
+        )?;
         let dropped = counters(
             "vidente_forecasts_dropped_total",
             "Forecasts dropped, oldest first, because the broker did not take them.",
@@ -187,7 +190,8 @@ impl Metrics {
                 "From a packet's arrival to its forecast handed to the MQTT client.",
             )
             .buckets(vec![
-                25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 1.0, 5.0,
+                25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25,
+                1.0, 5.0,
             ]),
         )?;
         registry.register(Box::new(latency.clone()))?;

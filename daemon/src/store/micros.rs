@@ -17,7 +17,7 @@ const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 const POSTGRES_RANGE: std::ops::Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
 
 impl Micros {
-    /// A bound to compare with, moved to what both databases can hold: beyond lies no row.
+    /// A bound to compare with, moved to what Postgres can hold.
     pub(super) fn bound(time: i64) -> Micros {
         let least = POSTGRES_RANGE.start + POSTGRES_EPOCH;
         let most = (POSTGRES_RANGE.end - 1).saturating_add(POSTGRES_EPOCH);

@@ -154,7 +154,11 @@ impl Store {
                 stream!(&mut *tx, sqlx::query_as(PG_HISTORY).bind(stream).bind(Micros::bound(since)), each);
             }
             Inner::Sqlite(lite) => {
-                stream!(lite.readers(), sqlx::query_as(LITE_HISTORY).bind(stream).bind(Micros::bound(since)), each);
+                stream!(
+                    lite.readers(),
+                    sqlx::query_as(LITE_HISTORY).bind(stream).bind(Micros::bound(since)),
+                    each
+                );
             }
         }
         Ok(())
