@@ -115,6 +115,13 @@ pub struct WriteBatch {
 }
 
 impl ReadingColumns {
+    fn retain(&mut self, mask: &[bool]) {
+        retain(&mut self.series, mask);
+        retain(&mut self.time, mask);
+        retain(&mut self.value, mask);
+        retain(&mut self.late, mask);
+    }
+
     fn append(&mut self, mut other: ReadingColumns) {
         self.series.append(&mut other.series);
         self.time.append(&mut other.time);
@@ -132,7 +139,25 @@ impl ReadingColumns {
     }
 }
 
+/// Keeps the rows of a column that a mask of the same length marks.
+fn retain<T>(column: &mut Vec<T>, mask: &[bool]) {
+    let mut marks = mask.iter();
+    column.retain(|_| marks.next().copied().unwrap_or(false));
+}
+
 impl ForecastColumns {
+    fn retain(&mut self, mask: &[bool]) {
+        retain(&mut self.series, mask);
+        retain(&mut self.time, mask);
+        retain(&mut self.step, mask);
+        retain(&mut self.origin, mask);
+        retain(&mut self.mean, mask);
+        for column in &mut self.quantiles {
+            retain(column, mask);
+        }
+        retain(&mut self.model, mask);
+    }
+
     fn append(&mut self, mut other: ForecastColumns) {
         self.series.append(&mut other.series);
         self.time.append(&mut other.time);
@@ -188,6 +213,19 @@ impl WriteBatch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Takes out the rows of every series that is not to be kept.
+    pub fn retain_series(&mut self, keep: impl Fn(SeriesHandle) -> bool) {
+        self.new_series.retain(|s| keep(s.handle));
+        let mask: Vec<bool> = self.readings.series.iter().map(|&s| keep(s)).collect();
+        self.readings.retain(&mask);
+        let mask: Vec<bool> = self.forecasts.series.iter().map(|&s| keep(s)).collect();
+        self.forecasts.retain(&mask);
+        self.anomalies.retain(|change| match *change {
+            AnomalyChange::Began { series, .. } | AnomalyChange::Ended { series, .. } => keep(series),
+        });
+        self.states.retain(|s| keep(s.series));
     }
 
     /// Two halves which, written one after the other, write the same: rows keep their order, and

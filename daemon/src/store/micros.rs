@@ -16,6 +16,15 @@ const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 /// What Postgres accepts, in its own count: from 4714-11-24 BC up to, not including, 294277-01-01.
 const POSTGRES_RANGE: std::ops::Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
 
+impl Micros {
+    /// A bound to compare with, moved to what Postgres can hold.
+    pub(super) fn bound(time: i64) -> Micros {
+        let least = POSTGRES_RANGE.start + POSTGRES_EPOCH;
+        let most = (POSTGRES_RANGE.end - 1).saturating_add(POSTGRES_EPOCH);
+        Micros(time.clamp(least, most))
+    }
+}
+
 impl Type<Postgres> for Micros {
     fn type_info() -> PgTypeInfo {
         PgTypeInfo::with_oid(Oid(1184))

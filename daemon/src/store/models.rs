@@ -99,7 +99,8 @@ impl Store {
     /// # Errors
     /// If the database is away.
     pub async fn save_model(&self, model: &NewModel) -> Result<SavedModel, StoreError> {
-        const FIND: &str = "select id, name, version from models where stream = $1 and created_at = $2 and weights = $3";
+        const FIND: &str =
+            "select id, name, version from models where stream = $1 and created_at = $2 and weights = $3";
         const INSERT: &str = "insert into models (name, stream, version, cell, created_at, status, metrics, weights) \
              select $1 || '-' || next.version, $1, next.version, $2, $3, 'candidate', $4, $5 \
              from (select coalesce(max(version), 0) + 1 as version from models where stream = $1) as next \

@@ -104,8 +104,7 @@ impl From<ForecastRow> for PageForecast {
 const SERIES: &str = "select id, stream, labels from series where key = $1";
 const READINGS: &str =
     "select time, value, late from readings where series_id = $1 order by time desc limit $2";
-const NEWEST_ORIGIN: &str =
-    "select origin from forecasts where series_id = $1 order by origin desc limit 1";
+const NEWEST_ORIGIN: &str = "select origin from forecasts where series_id = $1 order by origin desc limit 1";
 const FORECASTS: &str = "select f.time, f.origin, f.step, coalesce(m.name, 'naive') as model, \
      f.mean, f.q05, f.q10, f.q25, f.q50, f.q75, f.q90, f.q95 \
      from forecasts f left join models m on m.id = f.model_id \

@@ -60,7 +60,9 @@ impl Month {
     fn partition(self, table: Table) -> String {
         match self {
             Month::EARLY => format!("{}_early", table.name()),
-            Month(n) => format!("{}_{:04}_{:02}", table.name(), 1970 + n.div_euclid(12), n.rem_euclid(12) + 1),
+            Month(n) => {
+                format!("{}_{:04}_{:02}", table.name(), 1970 + n.div_euclid(12), n.rem_euclid(12) + 1)
+            }
         }
     }
 

@@ -41,9 +41,8 @@ impl PgStore {
             .application_name("vidente")
             .disable_statement_logging();
         if let Some(file) = &config.password_file {
-            let password = std::fs::read_to_string(file).map_err(|e| {
-                StoreError::Config(format!("[store] password_file: {}: {e}", file.display()))
-            })?;
+            let password = std::fs::read_to_string(file)
+                .map_err(|e| StoreError::Config(format!("[store] password_file: {}: {e}", file.display())))?;
             options = options.password(password.trim_end_matches(['\r', '\n']));
         }
         let pool = PgPoolOptions::new()
@@ -135,7 +134,10 @@ impl PgStore {
     pub(super) async fn prune(&self, before: i64) -> Result<(), StoreError> {
         let mut conn = self.pool.acquire().await?;
         self.partitions.drop_before(&mut conn, before).await?;
-        sqlx::query("delete from anomalies where ended_at < $1").bind(Micros(before)).execute(&mut *conn).await?;
+        sqlx::query("delete from anomalies where ended_at < $1")
+            .bind(Micros::bound(before))
+            .execute(&mut *conn)
+            .await?;
         Ok(())
     }
 }
@@ -265,8 +267,8 @@ async fn write_anomalies(
     let (began, ended) = by_kind(changes);
     if !began.is_empty() {
         let handles: Vec<_> = began.iter().map(|a| a.series).collect();
-        let [value, score, q05, q95] =
-            [0, 1, 2, 3].map(|n: usize| began.iter().filter_map(|a| a.numbers.get(n).copied()).collect::<Vec<_>>());
+        let [value, score, q05, q95] = [0, 1, 2, 3]
+            .map(|n: usize| began.iter().filter_map(|a| a.numbers.get(n).copied()).collect::<Vec<_>>());
         sqlx::query(
             "insert into anomalies (series_id, time, kind, value, score, q05, q95) \
              select * from unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::double precision[], \

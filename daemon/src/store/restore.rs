@@ -151,10 +151,14 @@ impl Store {
             Inner::Postgres(pg) => {
                 let mut tx = pg.pool().begin().await?;
                 sqlx::raw_sql(ONE_SERIES_AT_A_TIME).execute(&mut *tx).await?;
-                stream!(&mut *tx, sqlx::query_as(PG_HISTORY).bind(stream).bind(Micros(since)), each);
+                stream!(&mut *tx, sqlx::query_as(PG_HISTORY).bind(stream).bind(Micros::bound(since)), each);
             }
             Inner::Sqlite(lite) => {
-                stream!(lite.readers(), sqlx::query_as(LITE_HISTORY).bind(stream).bind(since), each);
+                stream!(
+                    lite.readers(),
+                    sqlx::query_as(LITE_HISTORY).bind(stream).bind(Micros::bound(since)),
+                    each
+                );
             }
         }
         Ok(())
@@ -167,8 +171,7 @@ impl Store {
     pub async fn newest(&self, stream: &str) -> Result<Option<i64>, StoreError> {
         const PG: &str = "select max(r.time) from series s cross join lateral \
              (select time from readings where series_id = s.id order by time desc limit 1) r where s.stream = $1";
-        const LITE: &str =
-            "select max((select max(time) from readings where series_id = s.id)) from series s where s.stream = $1";
+        const LITE: &str = "select max((select max(time) from readings where series_id = s.id)) from series s where s.stream = $1";
         let newest: Option<Micros> = match &self.inner {
             Inner::Postgres(pg) => sqlx::query_scalar(PG).bind(stream).fetch_one(pg.pool()).await?,
             Inner::Sqlite(lite) => sqlx::query_scalar(LITE).bind(stream).fetch_one(lite.readers()).await?,
@@ -184,7 +187,7 @@ impl Store {
         const COUNT: &str = "select count(*) from series s join readings r on r.series_id = s.id \
              where s.stream = $1 and r.time >= $2 and not r.late";
         let count: i64 = reading!(self, pool => {
-            sqlx::query_scalar(COUNT).bind(stream).bind(Micros(since)).fetch_one(pool).await?
+            sqlx::query_scalar(COUNT).bind(stream).bind(Micros::bound(since)).fetch_one(pool).await?
         });
         Ok(count.unsigned_abs())
     }

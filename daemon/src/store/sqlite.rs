@@ -39,7 +39,9 @@ impl SqliteStore {
     pub(super) async fn open(config: &config::Store) -> Result<SqliteStore, StoreError> {
         let unusable = |e: sqlx::Error| StoreError::Config(format!("[store] url: {}: {e}", config.url));
         if config.url.contains(":memory:") || config.url.contains("mode=memory") {
-            return Err(StoreError::Config("[store] url: SQLite needs a file: sqlite:///path/to/file.db".into()));
+            return Err(StoreError::Config(
+                "[store] url: SQLite needs a file: sqlite:///path/to/file.db".into(),
+            ));
         }
         let options = SqliteConnectOptions::from_str(&config.url)
             .map_err(unusable)?
@@ -202,7 +204,8 @@ async fn insert_readings(
     new: &New,
     exact: bool,
 ) -> Result<Option<Written>, StoreError> {
-    let tail = if exact { "on conflict do nothing returning series_id, time" } else { "on conflict do nothing" };
+    let tail =
+        if exact { "on conflict do nothing returning series_id, time" } else { "on conflict do nothing" };
     let series = resolve(&readings.series, ids, new)?;
     let rows: Vec<_> = series
         .iter()
@@ -239,8 +242,7 @@ async fn insert_forecasts(
     ids: &SeriesIds,
     new: &New,
 ) -> Result<(), StoreError> {
-    const COLUMNS: &str =
-        "series_id, time, step, origin, model_id, mean, q05, q10, q25, q50, q75, q90, q95";
+    const COLUMNS: &str = "series_id, time, step, origin, model_id, mean, q05, q10, q25, q50, q75, q90, q95";
     let series = resolve(&forecasts.series, ids, new)?;
     let rows: Vec<_> = series
         .iter()

@@ -60,11 +60,7 @@ pub(super) fn resolve(
 }
 
 /// Which readings were duplicates, given the `(series id, time)` of those that were inserted.
-pub(super) fn written(
-    readings: &ReadingColumns,
-    ids: &[i64],
-    mut inserted: HashSet<(i64, i64)>,
-) -> Written {
+pub(super) fn written(readings: &ReadingColumns, ids: &[i64], mut inserted: HashSet<(i64, i64)>) -> Written {
     let stored = inserted.len() as u64;
     let duplicates = ids
         .iter()
