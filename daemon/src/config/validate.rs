@@ -164,7 +164,10 @@ fn mqtt(mqtt: &Mqtt, problems: &mut Problems) {
     }
     problems.file("mqtt.password_file", mqtt.password_file.as_deref());
     // Only files that are fine so far are worth a look inside.
-    if tls && problems.0.is_empty() && let Err(e) = tls_config(mqtt) {
+    if tls
+        && problems.0.is_empty()
+        && let Err(e) = tls_config(mqtt)
+    {
         problems.add("mqtt", format!("{e:#}; set ca_file, cert_file and key_file to files in PEM that fit"));
     }
 }

@@ -85,7 +85,10 @@ pub async fn run_inlet(
             }
         };
         match event {
-            Ok(Event::Disconnected) => break,
+            Ok(Event::Disconnected) => {
+                link.closed().await;
+                break;
+            }
             Ok(event) => inlet.handle(event, &mut stop).await?,
             Err(failure) => {
                 inlet.disconnected();
@@ -201,7 +204,8 @@ impl Inlet {
     }
 
     fn ack(&self, token: AckToken) {
-        if self.connected && token.generation == self.generation && self.client.ack(token.packet_id).is_err() {
+        if self.connected && token.generation == self.generation && self.client.ack(token.packet_id).is_err()
+        {
             error!("packet {} could not be acknowledged; the broker will deliver it again", token.packet_id);
         }
     }

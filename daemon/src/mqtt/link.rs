@@ -2,9 +2,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::Result;
 use rumqttc::{QoS, v5};
+use tokio::time;
+use tracing::warn;
 
 use super::options::{self, Role};
 use crate::config::{Mqtt, Protocol};
@@ -14,6 +17,9 @@ use crate::config::{Mqtt, Protocol};
 const IN_REQUESTS: usize = u16::MAX as usize + 64;
 /// What waits here is not dropped any more when it gets old, hence few.
 const OUT_REQUESTS: usize = 256;
+
+/// How long the broker may take to close the connection after the farewell.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// The half that is polled.
 pub(super) struct Link {
@@ -154,6 +160,15 @@ impl Link {
         }
     }
 
+    /// After the farewell, waits for the broker to close, which it does once it has read all: a
+    /// successor that connects before would take the session over and void what is unread.
+    pub(super) async fn closed(&mut self) {
+        let closed = async { while self.next().await.is_ok() {} };
+        if time::timeout(LINGER, closed).await.is_err() {
+            warn!("the broker did not close the connection; the last acknowledgements may be lost");
+        }
+    }
+
     /// Forgets what was requested of the connection that failed, except messages to publish.
     ///
     /// The library does that when the failure shows, but keeps what is requested after, such as
@@ -183,8 +198,12 @@ impl Link {
                 events.pending.extend(unsent.drain(..));
             }
             (Loop::V5(events), Unsent::V5(unsent)) => {
-                let mut first =
-                    v5::mqttbytes::v5::Publish::new(topic, v5::mqttbytes::QoS::AtMostOnce, payload.to_vec(), None);
+                let mut first = v5::mqttbytes::v5::Publish::new(
+                    topic,
+                    v5::mqttbytes::QoS::AtMostOnce,
+                    payload.to_vec(),
+                    None,
+                );
                 first.retain = true;
                 events.pending.push_back(v5::Request::Publish(first));
                 events.pending.extend(unsent.drain(..));
@@ -208,12 +227,8 @@ impl Client {
                 client.try_ack(&publish).map_err(|_| Refused)
             }
             Client::V5(client) => {
-                let mut publish = v5::mqttbytes::v5::Publish::new(
-                    "",
-                    v5::mqttbytes::QoS::AtLeastOnce,
-                    Vec::new(),
-                    None,
-                );
+                let mut publish =
+                    v5::mqttbytes::v5::Publish::new("", v5::mqttbytes::QoS::AtLeastOnce, Vec::new(), None);
                 publish.pkid = packet_id;
                 client.try_ack(&publish).map_err(|_| Refused)
             }

@@ -16,8 +16,12 @@ pub(super) const ONLINE: &[u8] = b"online";
 /// Body of [`STATUS_TOPIC`] otherwise.
 pub(super) const OFFLINE: &[u8] = b"offline";
 
-/// The largest packet that MQTT can express.
-const MQTT_MAX_PACKET: usize = 268_435_455;
+/// The largest packet that MQTT can express, which is also what the library is told to take.
+///
+/// A packet beyond the library's limit ends the connection, and the broker sends it again on the
+/// next, for ever. And a limit told to mosquitto 2.0 makes it drop what is larger without freeing its
+/// place in flight, so that 20 such messages end delivery. So the inlet drops what is beyond ours.
+const MQTT_MAX_PACKET: u32 = 268_435_455;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long the broker keeps what arrives while the daemon is away (MQTT 5; 3.1.1 has no limit).
 const SESSION_EXPIRY_SECONDS: u32 = 7 * 24 * 3600;
@@ -51,9 +55,7 @@ fn common(mqtt: &Mqtt, role: Role) -> Result<Common> {
         Transport::tcp()
     };
     let password = match &mqtt.password_file {
-        Some(file) => {
-            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
-        }
+        Some(file) => fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
         None => String::new(),
     };
     let mut network = NetworkOptions::new();
@@ -76,9 +78,7 @@ pub(super) fn v4(mqtt: &Mqtt, role: Role) -> Result<(rumqttc::MqttOptions, Netwo
     let common = common(mqtt, role)?;
     let mut options = rumqttc::MqttOptions::new(common.client_id, common.host, common.port);
     options.set_transport(common.transport).set_keep_alive(KEEP_ALIVE);
-    // A packet beyond the library's limit ends the connection, and the broker sends it again on the
-    // next; so the library takes all, and the inlet drops what is beyond ours.
-    options.set_max_packet_size(MQTT_MAX_PACKET, MQTT_MAX_PACKET);
+    options.set_max_packet_size(MQTT_MAX_PACKET as usize, MQTT_MAX_PACKET as usize);
     if let Some((user, password)) = common.login {
         options.set_credentials(user, password);
     }
@@ -99,8 +99,7 @@ pub(super) fn v5(mqtt: &Mqtt, role: Role) -> Result<v5::MqttOptions> {
     let common = common(mqtt, role)?;
     let mut options = v5::MqttOptions::new(common.client_id, common.host, common.port);
     options.set_transport(common.transport).set_keep_alive(KEEP_ALIVE).set_network_options(common.network);
-    // The broker is told, and drops what is larger.
-    options.set_max_packet_size(u32::try_from(mqtt.max_packet_bytes).ok());
+    options.set_max_packet_size(Some(MQTT_MAX_PACKET));
     if let Some((user, password)) = common.login {
         options.set_credentials(user, password);
     }

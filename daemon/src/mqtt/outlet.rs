@@ -83,7 +83,7 @@ async fn drive(
                 link.resume(STATUS_TOPIC, ONLINE);
                 up.send_replace(Some(max_packet.unwrap_or(max_packet_bytes).min(max_packet_bytes)));
             }
-            Ok(Event::Disconnected) => return,
+            Ok(Event::Disconnected) => return link.closed().await,
             Ok(_) => {}
             Err(failure) => {
                 up.send_replace(None);

@@ -32,7 +32,8 @@ impl Broker {
 
     pub(super) fn up(&mut self) {
         // Debian keeps it where users' PATH does not reach.
-        let binary = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"].into_iter().find(|p| Path::new(p).exists());
+        let binary =
+            ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"].into_iter().find(|p| Path::new(p).exists());
         let child = Command::new(binary.unwrap_or("mosquitto"))
             .arg("-c")
             .arg(self.dir.path().join("mosquitto.conf"))
@@ -69,7 +70,17 @@ impl Broker {
     /// The first messages on a filter, as `topic payload`.
     pub(super) async fn first(&self, filter: &str, count: usize) -> Vec<String> {
         let mut command = Command::new("mosquitto_sub");
-        command.args(["-p", &self.port.to_string(), "-t", filter, "-v", "-W", "20", "-C", &count.to_string()]);
+        command.args([
+            "-p",
+            &self.port.to_string(),
+            "-t",
+            filter,
+            "-v",
+            "-W",
+            "20",
+            "-C",
+            &count.to_string(),
+        ]);
         let out = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         String::from_utf8(out.stdout).unwrap().lines().map(str::to_owned).collect()
     }

@@ -198,6 +198,7 @@ async fn an_oversize_packet_does_not_stand_in_the_way() {
         let broker = Broker::start("");
         let small = Mqtt { max_packet_bytes: 2048, ..config(&broker, protocol) };
         let mut inlet = Inlet::up(small.clone()).await;
+        // More than mosquitto keeps in flight, so that each must be acknowledged.
         for _ in 0..30 {
             broker.publish("s/big", &"9".repeat(20_000), &["-q", "1"]);
         }
@@ -261,7 +262,11 @@ async fn a_password_opens_the_broker() {
     for protocol in PROTOCOLS {
         let dir = tempfile::tempdir().unwrap();
         let passwords = dir.path().join("passwords");
-        let made = Command::new("mosquitto_passwd").args(["-c", "-b"]).arg(&passwords).args(["me", "secret"]).status();
+        let made = Command::new("mosquitto_passwd")
+            .args(["-c", "-b"])
+            .arg(&passwords)
+            .args(["me", "secret"])
+            .status();
         assert!(made.unwrap().success());
         let broker = Broker::start(&format!("allow_anonymous false\npassword_file {}", passwords.display()));
         let password_file = dir.path().join("password");

@@ -93,9 +93,7 @@ async fn a_daemon_that_dies_is_reported_by_its_last_will() {
         let outlet = Outlet::start(config(&broker, protocol), 10);
         assert_eq!(broker.first("vidente/status", 1).await, ["vidente/status online"]);
         outlet.task.abort();
-        let report = async {
-            while broker.first("vidente/status", 1).await != ["vidente/status offline"] {}
-        };
+        let report = async { while broker.first("vidente/status", 1).await != ["vidente/status offline"] {} };
         timeout(NEVER, report).await.unwrap();
     }
 }
