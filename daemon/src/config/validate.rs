@@ -8,6 +8,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::{Config, Forecast, Http, Mqtt, Payload, Store, Stream};
+use crate::mqtt::tls_config;
 use crate::payload;
 use crate::topic::{self, SERIES_PLACEHOLDER};
 
@@ -162,6 +163,13 @@ fn mqtt(mqtt: &Mqtt, problems: &mut Problems) {
         problems.file(key, path.as_deref());
     }
     problems.file("mqtt.password_file", mqtt.password_file.as_deref());
+    // Only files that are fine so far are worth a look inside.
+    if tls
+        && problems.0.is_empty()
+        && let Err(e) = tls_config(mqtt)
+    {
+        problems.add("mqtt", format!("{e:#}; set ca_file, cert_file and key_file to files in PEM that fit"));
+    }
 }
 
 fn store(store: &Store, problems: &mut Problems) {
