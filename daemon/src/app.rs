@@ -86,7 +86,8 @@ pub async fn run(
     let http = listener.local_addr()?;
     let token = match &config.http.token_file {
         Some(file) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
             Some(text.trim_end().to_owned())
         }
         None => None,
@@ -102,7 +103,9 @@ pub async fn run(
     };
     tasks.spawn("http", admin::serve(listener, admin.router(), stop.clone()));
     started(Started { http, ready: ready.clone() });
-    let Some(restored) = until_stopped(&mut stop, start(&store, &config, &ready)).await else { return Ok(()) };
+    let Some(restored) = until_stopped(&mut stop, start(&store, &config, &ready)).await else {
+        return Ok(());
+    };
     let Restored { engine: restored_engine, catalog, ids, installed } = restored?;
 
     // The path of a reading, from its end to its beginning.
@@ -136,7 +139,8 @@ pub async fn run(
     tasks.spawn("inlet", inlet);
 
     // Beside it.
-    let trainer = Trainer { config: config.clone(), store: store.clone(), engine: engine.clone(), metrics, installed };
+    let trainer =
+        Trainer { config: config.clone(), store: store.clone(), engine: engine.clone(), metrics, installed };
     tasks.spawn("trainer", trainer.run(stop.clone()));
     tasks.spawn("checkpoints", checkpoints(config.store.checkpoint_every, engine.downgrade(), stop.clone()));
     tasks.spawn("watchdog", watchdog(ready, engine.downgrade(), stop.clone()));

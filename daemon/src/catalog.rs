@@ -39,7 +39,7 @@ impl Catalog {
     pub fn add(
         &mut self,
         key: &str,
-        stream: usize,
+        (stream, stream_name): (usize, Arc<str>),
         labels: Arc<BTreeMap<String, String>>,
         outputs: &Outputs,
     ) {

@@ -9,7 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::encode;
 use crate::ingest::{Effects, Ingest, NAIVE};
-use crate::message::{LastForecast, LastReading, Message, Packet, Query, SeriesSnapshot, StreamSnapshot, TrainerMessage};
+use crate::message::{
+    LastForecast, LastReading, Message, Packet, Query, SeriesSnapshot, StreamSnapshot, TrainerMessage,
+};
 use crate::metrics::Metrics;
 use crate::outqueue::OutQueue;
 use crate::record::StateRow;
@@ -177,9 +179,11 @@ impl EngineThread {
                         score,
                         anomaly,
                     }),
-                    forecast: last
-                        .filter(|_| !steps.is_empty())
-                        .map(|(last, _)| LastForecast { origin: encode::text(last.time), model, steps }),
+                    forecast: last.filter(|_| !steps.is_empty()).map(|(last, _)| LastForecast {
+                        origin: encode::text(last.time),
+                        model,
+                        steps,
+                    }),
                     relative_error: series.and_then(|s| s.relative_error()),
                 }
             })

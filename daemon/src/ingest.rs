@@ -341,7 +341,7 @@ impl Ingest {
         let [q05, .., q95] = verification.expected;
         let (since, ended_at) = match change {
             Change::Began => (reading.time, None),
-            Change::Ended { since } => (since, Some(reading.time)),
+            Change::Ended { since, at } => (since, Some(at)),
         };
         if ended_at.is_none() {
             self.metrics.stream(entry.stream).anomalies.inc();

@@ -30,7 +30,8 @@ pub struct Restored {
 /// # Errors
 /// If the store fails, or a champion cannot be read.
 pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored> {
-    let specs = config.stream.iter().map(|s| StreamSpec { interval: training::interval_of(s), horizon: s.horizon });
+    let specs =
+        config.stream.iter().map(|s| StreamSpec { interval: training::interval_of(s), horizon: s.horizon });
     let mut engine = Engine::new(specs);
     let installed = champions(store, config, &mut engine).await?;
     let outputs = Outputs::new(&config.forecast.topic);
@@ -47,8 +48,11 @@ pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored>
         handles.insert(row.id, handle);
     }
     for (stream, spec) in config.stream.iter().enumerate() {
-        let mut stale: HashSet<i64> =
-            handles.iter().filter(|(_, h)| catalog.get(**h).is_some_and(|e| e.stream == stream)).map(|(id, _)| *id).collect();
+        let mut stale: HashSet<i64> = handles
+            .iter()
+            .filter(|(_, h)| catalog.get(**h).is_some_and(|e| e.stream == stream))
+            .map(|(id, _)| *id)
+            .collect();
         for row in store.states(&spec.name).await? {
             let Some(handle) = handles.get(&row.series_id) else { continue };
             match engine.restore(*handle, row.model, &row.state) {
@@ -72,7 +76,8 @@ pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored>
         if let Some(model) = engine.installed(stream).map(|m| m.model.clone()).filter(|_| !stale.is_empty()) {
             let mut history = training::history(store, config, &spec.name).await?;
             history.retain(|(id, _)| stale.contains(id));
-            for (id, rebuilt) in training::rebuild_states(model, history, training::interval_of(spec)).await? {
+            for (id, rebuilt) in training::rebuild_states(model, history, training::interval_of(spec)).await?
+            {
                 if let Some(handle) = handles.get(&id) {
                     engine.adopt(*handle, rebuilt);
                 }
@@ -88,10 +93,14 @@ async fn champions(store: &Store, config: &Config, engine: &mut Engine) -> anyho
         let champion = store.champion(&spec.name).await?;
         installed.push(champion.as_ref().map(|row| row.id));
         if let Some(row) = champion {
-            let model = Model::from_safetensors(&row.weights)
-                .with_context(|| format!("the champion {} of stream \"{}\" cannot be used", row.name, spec.name))?;
+            let model = Model::from_safetensors(&row.weights).with_context(|| {
+                format!("the champion {} of stream \"{}\" cannot be used", row.name, spec.name)
+            })?;
             let version = i64::from(row.version);
-            engine.set_model(stream, Installed { id: row.id, name: row.name.into(), version, model: Arc::new(model) });
+            engine.set_model(
+                stream,
+                Installed { id: row.id, name: row.name.into(), version, model: Arc::new(model) },
+            );
         }
     }
     Ok(installed)

@@ -75,7 +75,10 @@ impl Tasks {
         }
     }
 
-    fn ended(&mut self, ended: Result<(Id, anyhow::Result<()>), JoinError>) -> (&'static str, anyhow::Result<()>) {
+    fn ended(
+        &mut self,
+        ended: Result<(Id, anyhow::Result<()>), JoinError>,
+    ) -> (&'static str, anyhow::Result<()>) {
         let (id, result) = match ended {
             Ok((id, result)) => (id, result),
             Err(error) => (error.id(), Err(error.into())),

@@ -81,7 +81,8 @@ impl Trainer {
 
     /// When a stream is first due: at once without a model, else `every` after its model was made.
     async fn first_due(&self, stream: &config::Stream) -> Instant {
-        let (Some(every), Ok(Some(champion))) = (self.config.training.every, self.store.champion(&stream.name).await)
+        let (Some(every), Ok(Some(champion))) =
+            (self.config.training.every, self.store.champion(&stream.name).await)
         else {
             return Instant::now();
         };
@@ -180,10 +181,13 @@ impl Trainer {
         let rebuilt = training::rebuild_states(model.clone(), history, training::interval_of(stream)).await?;
         let handles = self.handles(&stream.name).await?;
         let states = rebuilt.into_iter().filter_map(|(id, r)| Some((*handles.get(&id)?, r))).collect();
-        let model = Installed { id, name: row.name.into(), version: row.version, model };
+        let model = Installed { id, name: row.name.into(), version: i64::from(row.version), model };
         let (installed, result) = oneshot::channel();
         self.tell(TrainerMessage::Install { stream: position, model, states, promote, installed }).await?;
-        anyhow::ensure!(result.await?, "more readings came during the rebuild than are kept; trying again later");
+        anyhow::ensure!(
+            result.await?,
+            "more readings came during the rebuild than are kept; trying again later"
+        );
         if let Some(slot) = self.installed.get_mut(position) {
             *slot = Some(id);
         }

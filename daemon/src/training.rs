@@ -99,7 +99,7 @@ pub async fn run(
             model: None,
         },
     };
-    store.finish_training_run(run, row).await?;
+    store.finish_training_run(run, &row).await?;
     outcome
 }
 
@@ -124,7 +124,7 @@ async fn attempt(
         Err(e) => return Err(e.into()),
     };
     let saved = store
-        .save_model(NewModel {
+        .save_model(&NewModel {
             stream: stream.name.clone(),
             cell: "lstm".to_owned(),
             created_at: now(),

@@ -50,6 +50,8 @@ pub fn score(value: f64, quantiles: &[f64; 7]) -> f64 {
 pub struct Episode {
     readings: u32,
     calm: u32,
+    /// First normal reading after the last abnormal one.
+    calm_since: Timestamp,
     since: Option<Timestamp>,
 }
 
@@ -58,10 +60,12 @@ pub struct Episode {
 pub enum Change {
     /// An anomaly begins with this reading.
     Began,
-    /// The anomaly that began at this time ends.
+    /// An anomaly has ended: enough normal readings followed each other.
     Ended {
         /// When it began.
         since: Timestamp,
+        /// The first of those normal readings.
+        at: Timestamp,
     },
 }
 
@@ -71,6 +75,9 @@ impl Episode {
         self.readings = self.readings.saturating_add(1);
         let flagged = score >= FLAGGED && self.readings > WARM_UP;
         self.calm = if flagged { 0 } else { self.calm.saturating_add(1) };
+        if self.calm == 1 {
+            self.calm_since = time;
+        }
         match self.since {
             None if flagged => {
                 self.since = Some(time);
@@ -78,7 +85,7 @@ impl Episode {
             }
             Some(since) if self.calm >= CALM => {
                 self.since = None;
-                Some(Change::Ended { since })
+                Some(Change::Ended { since, at: self.calm_since })
             }
             _ => None,
         }

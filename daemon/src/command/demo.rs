@@ -13,7 +13,7 @@ use crate::cli::DemoArgs;
 use crate::config::Config;
 use crate::demo::broker::{self, RunningBroker};
 use crate::demo::publisher;
-use crate::demo::sensors::{STREAMS, Simulation};
+use crate::demo::sensors::{INTERVAL, STREAMS, Simulation};
 use crate::training;
 
 /// Where sensors usually publish.
@@ -84,10 +84,10 @@ fn config(args: &DemoArgs, broker: &RunningBroker, dir: &Path) -> anyhow::Result
         serde_json::Value::from(format!("sqlite://{path}")),
         serde_json::Value::from(args.listen.as_str()),
     );
-    for stream in STREAMS {
+    for (name, topic) in STREAMS {
         text += &format!(
-            "[[stream]]\nname = \"{}\"\ntopic = \"{}\"\ntime = \"ts\"\ninterval = \"5m\"\nhorizon = 6\n",
-            stream.name, stream.topic
+            "[[stream]]\nname = \"{name}\"\ntopic = \"{topic}\"\ntime = \"ts\"\n\
+             interval = \"{INTERVAL}s\"\nhorizon = 6\n"
         );
     }
     Ok(text)

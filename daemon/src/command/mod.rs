@@ -34,7 +34,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vidente: {error:#}");
-            if error.downcast_ref::<ConfigError>().is_some() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
+            if error.downcast_ref::<ConfigError>().is_some() {
+                ExitCode::from(EX_CONFIG)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -84,8 +88,11 @@ fn log(default: &str) {
     let filter = EnvFilter::try_from_env("VIDENTE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let terminal = std::io::stderr().is_terminal();
     // Fails only if something logs already, as in tests.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        .try_init();
 }
 
 /// Turns true on SIGTERM and SIGINT.

@@ -147,6 +147,18 @@ impl Store {
         Ok(row.map(ModelRow::from))
     }
 
+    /// A model.
+    ///
+    /// # Errors
+    /// If the database is away.
+    pub async fn model(&self, id: i64) -> Result<Option<ModelRow>, StoreError> {
+        const MODEL: &str = "select id, name, stream, version, cell, created_at, status, metrics, weights \
+             from models where id = $1";
+        let row: Option<ModelColumns> =
+            reading!(self, pool => sqlx::query_as(MODEL).bind(id).fetch_optional(pool).await?);
+        Ok(row.map(ModelRow::from))
+    }
+
     /// All models without their weights, by stream and version.
     ///
     /// # Errors
