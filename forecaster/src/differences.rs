@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::reading::LEVELS;
+use crate::reading::{LEVELS, MEDIAN};
 
 /// Differences remembered.
 const WINDOW: usize = 128;
@@ -60,7 +60,7 @@ impl Differences {
     /// Quantiles of the next difference at [`LEVELS`]; none before the first.
     ///
     /// From few differences a normal spread around zero, widened as its scale is uncertain; then
-    /// the empirical quantiles, with linear interpolation.
+    /// the empirical quantiles, with linear interpolation, around the last value.
     #[must_use]
     pub(crate) fn quantiles(&self) -> Option<[f64; 7]> {
         let n = self.sorted.len();
@@ -72,12 +72,17 @@ impl Differences {
             let sigma = mean_size * 1.2533 * (1.0 + 2.0 / n as f64);
             return Some(NORMAL.map(|z| z * sigma));
         }
-        Some(LEVELS.map(|level| {
+        let mut quantiles = LEVELS.map(|level| {
             let position = level * (n - 1) as f64;
             let at = position as usize;
             let low = f64::from(self.sorted.get(at).copied().unwrap_or_default());
             let high = f64::from(self.sorted.get(at + 1).copied().unwrap_or(low as f32));
             low + (high - low) * (position - at as f64)
-        }))
+        });
+        // The last value, unless the series moves one way only, as a counter does.
+        if quantiles[MEDIAN - 1] <= 0.0 && quantiles[MEDIAN + 1] >= 0.0 {
+            quantiles[MEDIAN] = 0.0;
+        }
+        Some(quantiles)
     }
 }

@@ -79,7 +79,7 @@ fn config(args: &DemoArgs, broker: &RunningBroker, dir: &Path) -> anyhow::Result
     let path = path.to_str().context("the directory's name is not valid UTF-8")?;
     let mut text = format!(
         "[mqtt]\nurl = \"mqtt://{}\"\nprotocol = \"3.1.1\"\n[store]\nurl = {}\n[http]\nlisten = {}\n\
-         [training]\nevery = \"2m\"\nwindow = \"60d\"\nmin_readings = 6000\n",
+         [training]\nevery = \"5m\"\nwindow = \"60d\"\nmin_readings = 2000\n",
         broker.address,
         serde_json::Value::from(format!("sqlite://{path}")),
         serde_json::Value::from(args.listen.as_str()),
