@@ -24,7 +24,7 @@ const MAX_FORECASTS: usize = 16_000;
 /// States at which a batch is full; they are a few KiB each.
 const MAX_STATES: usize = 4000;
 /// Readings from which a batch counts as part of a burst, and waits a moment for more: at 35,000
-/// readings a second that spares a fifth of the CPU time, here and in Postgres together.
+/// readings a second that spared about a quarter of the CPU time of this process and Postgres.
 const BURST: usize = 64;
 /// That moment.
 const LINGER: Duration = Duration::from_millis(2);
