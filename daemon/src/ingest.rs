@@ -27,6 +27,9 @@ const EARLIEST: i64 = -62_135_596_800 * SECOND;
 /// Clocks of arrival may step back by this much and readings still count as in order.
 const CLOCK_STEP: i64 = SECOND;
 
+/// Longest series key in bytes: Postgres indexes some 2.7 kB.
+const MAX_KEY: usize = 1024;
+
 struct StreamPath {
     name: Arc<str>,
     pattern: Pattern,
@@ -209,6 +212,7 @@ impl Ingest {
         let key = [&route.prefix, name].concat();
         let handle = match self.catalog.find(&key) {
             Some(handle) => handle,
+            None if key.len() > MAX_KEY => return Err(Rejection::KeyTooLong),
             None if self.catalog.len() >= self.max_series => return Err(Rejection::SeriesLimit),
             None => {
                 let handle = self.engine.add_series(route.stream);

@@ -245,7 +245,9 @@ fn a_fault_is_flagged_once_and_calm_is_not() {
     for minute in 0..2000_i64 {
         let noise = ((minute * 7919) % 101) as f64 / 50.0;
         let value = if (1000..1003).contains(&minute) { 500.0 + noise } else { noise };
-        let Verdict::Accepted(outcome) = engine.observe(series, at(minute, value), FAR) else { panic!() };
+        let Verdict::Accepted(outcome) = engine.observe(series, at(minute, value), FAR) else {
+            unreachable!()
+        };
         assert!((0.0..=1.0).contains(&outcome.score));
         match outcome.change {
             Some(forecaster::anomaly::Change::Began) => began.push(minute),

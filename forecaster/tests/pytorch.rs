@@ -1,6 +1,7 @@
 //! The dfdx network against PyTorch 2.15: outputs, hidden state, loss and gradients of a two-layer
 //! LSTM. The values are what `tests/parity/lstm.py` prints.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::excessive_precision, reason = "as PyTorch prints them")]
 
 use forecaster::cell::{Batch, Lstm};
 use forecaster::kernel::{Network, Scratch};
