@@ -10,7 +10,7 @@ use forecaster::series::Outcome;
 use forecaster::{Engine, Reading, SECOND, SeriesHandle, Timestamp, Verdict};
 use hashbrown::HashMap;
 
-use crate::catalog::{Catalog, Route};
+use crate::catalog::{self, Catalog, Route};
 use crate::config::Config;
 use crate::encode::{self, AnomalyMessage, ForecastMessage};
 use crate::message::Packet;
@@ -144,7 +144,7 @@ impl Ingest {
         Some(Route {
             stream,
             prefix: topic::key_prefix(&path.name, &captures),
-            labels: Arc::new(path.pattern.labels(&captures)),
+            labels: catalog::compact(path.pattern.labels(&captures)),
             configured: vec![None; path.decoder.fields().len()],
             leaves: HashMap::new(),
         })

@@ -72,7 +72,7 @@ fn an_idle_series_takes_at_most_four_kib() {
         let mut effects = Effects::default();
         ingest.packet(&packet, true, &mut effects);
         assert_eq!(effects.batch.readings.series.len(), 1);
-        assert_eq!(effects.outgoing.len(), 1);
+        assert!(!effects.outgoing.is_empty());
     };
     let before = IN_USE.load(Ordering::Relaxed);
     for minute in 0..READINGS {

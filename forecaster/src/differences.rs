@@ -50,6 +50,12 @@ impl Differences {
     /// Takes in a difference.
     pub(crate) fn observe(&mut self, difference: f64) {
         if self.ring.len() < WINDOW {
+            if self.ring.len() == self.ring.capacity() {
+                // Growing by halves would leave more room than the window takes, in every series.
+                let room = if self.ring.is_empty() { 4 } else { WINDOW - self.ring.len() };
+                self.ring.reserve_exact(room);
+                self.sorted.reserve_exact(room);
+            }
             self.ring.push(difference);
         } else if let Some(oldest) = self.ring.get_mut(self.next as usize) {
             let at = self.sorted.partition_point(|x| x.total_cmp(oldest).is_lt());
