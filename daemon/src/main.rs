@@ -1,1 +1,10 @@
-fn main(){}
+//! The `vidente` command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use vidente::cli::Cli;
+
+fn main() -> ExitCode {
+    vidente::command::run(Cli::parse())
+}

@@ -59,6 +59,8 @@ impl From<Packet> for Message {
 pub enum Query {
     /// All series, ordered by key.
     Series(oneshot::Sender<Vec<SeriesSnapshot>>),
+    /// Handle of every series by its key.
+    Handles(oneshot::Sender<hashbrown::HashMap<std::sync::Arc<str>, forecaster::SeriesHandle>>),
     /// All streams.
     Streams(oneshot::Sender<Vec<StreamSnapshot>>),
 }
@@ -80,10 +82,12 @@ pub enum TrainerMessage {
         stream: usize,
         /// The model.
         model: forecaster::engine::Installed,
-        /// Hidden state of each series, keyed by handle, as of a time.
-        states: Vec<(crate::record::SeriesHandle, forecaster::Timestamp, forecaster::HiddenState)>,
+        /// What the model makes of each series' stored readings.
+        states: Vec<(forecaster::SeriesHandle, forecaster::Rebuilt)>,
         /// Whether the commit that follows makes it the champion.
         promote: bool,
+        /// Told whether the engine took it.
+        installed: oneshot::Sender<bool>,
     },
 }
 

@@ -30,11 +30,13 @@ pub enum Rejection {
     Retained,
     /// The store is away, the queue is full and the broker does not wait (QoS 0).
     StoreFull,
+    /// The database takes writes, but not this row.
+    StoreRefused,
 }
 
 impl Rejection {
     /// All of them, in the order of the enum.
-    pub const ALL: [Rejection; 10] = [
+    pub const ALL: [Rejection; 11] = [
         Rejection::Unparseable,
         Rejection::MissingField,
         Rejection::NotANumber,
@@ -45,6 +47,7 @@ impl Rejection {
         Rejection::SeriesLimit,
         Rejection::Retained,
         Rejection::StoreFull,
+        Rejection::StoreRefused,
     ];
 
     /// The label's value.
@@ -61,6 +64,7 @@ impl Rejection {
             Rejection::SeriesLimit => "series_limit",
             Rejection::Retained => "retained",
             Rejection::StoreFull => "store_full",
+            Rejection::StoreRefused => "store_refused",
         }
     }
 }
@@ -157,8 +161,11 @@ impl Metrics {
             "Readings older than the newest of their series: stored, not fed to the model.",
             &["stream"],
         )?;
-        let published =
-            counters("vidente_forecasts_published_total", "Forecasts handed to the MQTT client.", &["stream"])?;
+        let published = counters(
+            "vidente_forecasts_published_total",
+            "Forecasts handed to the MQTT client.",
+            &["stream"],
+        )?;
         let dropped = counters(
             "vidente_forecasts_dropped_total",
             "Forecasts dropped, oldest first, because the broker did not take them.",
@@ -183,7 +190,8 @@ impl Metrics {
                 "From a packet's arrival to its forecast handed to the MQTT client.",
             )
             .buckets(vec![
-                25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 1.0, 5.0,
+                25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25,
+                1.0, 5.0,
             ]),
         )?;
         registry.register(Box::new(latency.clone()))?;

@@ -1,6 +1,6 @@
 //! What the engine thread asks to be stored, as columns: the shape that one commit writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// A series' place in the engine, dense from 0. The store gives each series an id of its own
 /// (several daemons may share one store), and the recorder translates.
@@ -112,4 +112,191 @@ pub struct WriteBatch {
     pub states: Vec<StateRow>,
     /// Models that become their stream's champion with this commit (the champion before retires).
     pub promote: Vec<i64>,
+}
+
+impl ReadingColumns {
+    fn retain(&mut self, mask: &[bool]) {
+        retain(&mut self.series, mask);
+        retain(&mut self.time, mask);
+        retain(&mut self.value, mask);
+        retain(&mut self.late, mask);
+    }
+
+    fn append(&mut self, mut other: ReadingColumns) {
+        self.series.append(&mut other.series);
+        self.time.append(&mut other.time);
+        self.value.append(&mut other.value);
+        self.late.append(&mut other.late);
+    }
+
+    fn split_off(&mut self, at: usize) -> ReadingColumns {
+        ReadingColumns {
+            series: self.series.split_off(at),
+            time: self.time.split_off(at),
+            value: self.value.split_off(at),
+            late: self.late.split_off(at),
+        }
+    }
+}
+
+/// Keeps the rows of a column that a mask of the same length marks.
+fn retain<T>(column: &mut Vec<T>, mask: &[bool]) {
+    let mut marks = mask.iter();
+    column.retain(|_| marks.next().copied().unwrap_or(false));
+}
+
+impl ForecastColumns {
+    fn retain(&mut self, mask: &[bool]) {
+        retain(&mut self.series, mask);
+        retain(&mut self.time, mask);
+        retain(&mut self.step, mask);
+        retain(&mut self.origin, mask);
+        retain(&mut self.mean, mask);
+        for column in &mut self.quantiles {
+            retain(column, mask);
+        }
+        retain(&mut self.model, mask);
+    }
+
+    fn append(&mut self, mut other: ForecastColumns) {
+        self.series.append(&mut other.series);
+        self.time.append(&mut other.time);
+        self.step.append(&mut other.step);
+        self.origin.append(&mut other.origin);
+        self.mean.append(&mut other.mean);
+        for (mine, theirs) in self.quantiles.iter_mut().zip(&mut other.quantiles) {
+            mine.append(theirs);
+        }
+        self.model.append(&mut other.model);
+    }
+
+    fn split_off(&mut self, at: usize) -> ForecastColumns {
+        ForecastColumns {
+            series: self.series.split_off(at),
+            time: self.time.split_off(at),
+            step: self.step.split_off(at),
+            origin: self.origin.split_off(at),
+            mean: self.mean.split_off(at),
+            quantiles: self.quantiles.each_mut().map(|column| column.split_off(at)),
+            model: self.model.split_off(at),
+        }
+    }
+}
+
+impl WriteBatch {
+    /// Adds what came later, so that one commit writes both.
+    pub fn append(&mut self, mut other: WriteBatch) {
+        self.new_series.append(&mut other.new_series);
+        self.readings.append(other.readings);
+        self.forecasts.append(other.forecasts);
+        self.anomalies.append(&mut other.anomalies);
+        if !self.states.is_empty() && !other.states.is_empty() {
+            let later: HashSet<SeriesHandle> = other.states.iter().map(|s| s.series).collect();
+            self.states.retain(|s| !later.contains(&s.series));
+        }
+        self.states.append(&mut other.states);
+        self.promote.append(&mut other.promote);
+    }
+
+    /// Rows of all kinds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.new_series.len()
+            + self.readings.series.len()
+            + self.forecasts.series.len()
+            + self.anomalies.len()
+            + self.states.len()
+            + self.promote.len()
+    }
+
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes out the rows of every series that is not to be kept.
+    pub fn retain_series(&mut self, keep: impl Fn(SeriesHandle) -> bool) {
+        self.new_series.retain(|s| keep(s.handle));
+        let mask: Vec<bool> = self.readings.series.iter().map(|&s| keep(s)).collect();
+        self.readings.retain(&mask);
+        let mask: Vec<bool> = self.forecasts.series.iter().map(|&s| keep(s)).collect();
+        self.forecasts.retain(&mask);
+        self.anomalies.retain(|change| match *change {
+            AnomalyChange::Began { series, .. } | AnomalyChange::Ended { series, .. } => keep(series),
+        });
+        self.states.retain(|s| keep(s.series));
+    }
+
+    /// Two halves which, written one after the other, write the same: rows keep their order, and
+    /// what others refer to (series, then readings) comes first.
+    ///
+    /// # Errors
+    /// The batch itself, if it holds fewer than two rows.
+    pub fn split(mut self) -> Result<(WriteBatch, WriteBatch), Box<WriteBatch>> {
+        if self.len() < 2 {
+            return Err(Box::new(self));
+        }
+        let mut room = self.len() / 2;
+        let mut take = |rows: usize| {
+            let taken = rows.min(room);
+            room -= taken;
+            taken
+        };
+        let rest = WriteBatch {
+            new_series: self.new_series.split_off(take(self.new_series.len())),
+            readings: self.readings.split_off(take(self.readings.series.len())),
+            forecasts: self.forecasts.split_off(take(self.forecasts.series.len())),
+            anomalies: self.anomalies.split_off(take(self.anomalies.len())),
+            states: self.states.split_off(take(self.states.len())),
+            promote: self.promote.split_off(take(self.promote.len())),
+        };
+        Ok((self, rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(series: SeriesHandle, time: i64) -> StateRow {
+        StateRow { series, time, model: None, state: vec![] }
+    }
+
+    fn reading(series: SeriesHandle, time: i64) -> ReadingColumns {
+        ReadingColumns { series: vec![series], time: vec![time], value: vec![0.5], late: vec![false] }
+    }
+
+    #[test]
+    fn the_later_state_of_a_series_replaces_the_earlier() {
+        let mut batch = WriteBatch { states: vec![state(1, 10), state(2, 10)], ..WriteBatch::default() };
+        batch.append(WriteBatch { states: vec![state(1, 20), state(3, 20)], ..WriteBatch::default() });
+        assert_eq!(batch.states, vec![state(2, 10), state(1, 20), state(3, 20)]);
+    }
+
+    #[test]
+    fn halves_keep_every_row_in_order_down_to_single_rows() {
+        let mut batch = WriteBatch::default();
+        for time in 0..5 {
+            batch.append(WriteBatch {
+                readings: reading(0, time),
+                states: vec![state(u32::try_from(time).unwrap_or(0), time)],
+                promote: vec![time],
+                ..WriteBatch::default()
+            });
+        }
+        let (mut single, mut waiting) = (WriteBatch::default(), vec![batch.clone()]);
+        while let Some(part) = waiting.pop() {
+            match part.split() {
+                Ok((first, second)) => waiting.extend([second, first]),
+                Err(row) => {
+                    assert_eq!(row.len(), 1);
+                    single.append(*row);
+                }
+            }
+        }
+        assert_eq!(single.readings.time, batch.readings.time);
+        assert_eq!(single.states, batch.states);
+        assert_eq!(single.promote, batch.promote);
+    }
 }

@@ -1,1 +1,431 @@
-//! 
+//! Topic patterns, series keys, and the topics Vidente itself publishes on.
+//!
+//! A series key is `<stream>/<captured levels>/<field>`. Keys are used as topics, so characters that
+//! a topic may not hold (`+`, `#`, control and non-characters) are percent-encoded, and `%` with
+//! them. A field is written as a dotted path whose members have `.` and `/` encoded too, so within
+//! one stream two different captures or fields never share a key. Two things are one on purpose: an
+//! array index and an object member of the same digits, and a bare JSON number and the member
+//! `value`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+
+/// Topic of the daemon's `online` and `offline`, retained.
+pub const STATUS_TOPIC: &str = "vidente/status";
+
+/// What anomaly topics begin with; the series key follows.
+const ANOMALY_PREFIX: &str = "vidente/anomaly/";
+
+/// What stands for the series key in `[forecast] topic`.
+pub(crate) const SERIES_PLACEHOLDER: &str = "{series}";
+
+/// A topic pattern: literal levels, `{name}` for one level, `{name...}` for the rest.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Pattern {
+    levels: Vec<Level>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Level {
+    Literal(String),
+    One(String),
+    Rest(String),
+}
+
+impl Level {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Level::Literal(_) => None,
+            Level::One(name) | Level::Rest(name) => Some(name),
+        }
+    }
+}
+
+/// What the captures of a pattern stand for in one topic, in the pattern's order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captures<'t>(Vec<&'t str>);
+
+impl<'t> Captures<'t> {
+    /// The values in the pattern's order; the last holds `/` if it captured several levels.
+    #[must_use]
+    pub fn values(&self) -> &[&'t str] {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Pattern::parse(&text)
+    }
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// The reason and the fix.
+    pub fn parse(text: &str) -> Result<Pattern, String> {
+        if text.is_empty() {
+            return Err("is empty; write for instance \"sensors/{device}/climate\"".into());
+        }
+        if text.len() > usize::from(u16::MAX) {
+            return Err("is longer than the 65535 bytes that MQTT allows; shorten it".into());
+        }
+        if text.starts_with("$share/") {
+            return Err(format!(
+                "\"{text}\" is a shared subscription, which would tear a series' readings apart; \
+                 drop \"$share/<group>/\""
+            ));
+        }
+        let parts: Vec<&str> = text.split('/').collect();
+        let mut levels: Vec<Level> = Vec::with_capacity(parts.len());
+        for (position, part) in parts.iter().enumerate() {
+            let level = parse_level(part, text)?;
+            if let Some(name) = level.name()
+                && levels.iter().any(|l| l.name() == Some(name))
+            {
+                return Err(format!("\"{text}\" captures {{{name}}} twice; give each capture its own name"));
+            }
+            if matches!(level, Level::Rest(_)) && position + 1 < parts.len() {
+                return Err(format!(
+                    "\"{text}\" has {part} before the end, but it captures all that is left; \
+                     move it to the end or capture one level with {}",
+                    part.replace("...", "")
+                ));
+            }
+            levels.push(level);
+        }
+        Ok(Pattern { levels })
+    }
+
+    /// The MQTT filter that delivers what the pattern matches (and at times a little more).
+    #[must_use]
+    pub fn filter(&self) -> String {
+        let levels: Vec<&str> = self
+            .levels
+            .iter()
+            .map(|level| match level {
+                Level::Literal(text) => text.as_str(),
+                Level::One(_) => "+",
+                Level::Rest(_) => "#",
+            })
+            .collect();
+        levels.join("/")
+    }
+
+    /// The captures, if the topic matches. As in MQTT, a first level that is captured matches no
+    /// topic that starts with `$`; unlike `#`, `{x...}` stands for at least one level.
+    #[must_use]
+    pub fn matches<'t>(&self, topic: &'t str) -> Option<Captures<'t>> {
+        let captured_first = self.levels.first().is_some_and(|l| l.name().is_some());
+        if captured_first && topic.starts_with('$') {
+            return None;
+        }
+        let mut captures = Vec::new();
+        let mut rest = Some(topic);
+        for level in &self.levels {
+            let left = rest?;
+            if let Level::Rest(_) = level {
+                captures.push(left);
+                return Some(Captures(captures));
+            }
+            let (this, next) = match left.split_once('/') {
+                Some((this, next)) => (this, Some(next)),
+                None => (left, None),
+            };
+            match level {
+                Level::Literal(text) if text != this => return None,
+                Level::Literal(_) => {}
+                Level::One(_) | Level::Rest(_) => captures.push(this),
+            }
+            rest = next;
+        }
+        rest.is_none().then_some(Captures(captures))
+    }
+
+    /// Names of the captures, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.levels.iter().filter_map(Level::name)
+    }
+
+    /// The captures as labels.
+    #[must_use]
+    pub fn labels(&self, captures: &Captures) -> BTreeMap<String, String> {
+        self.names().zip(&captures.0).map(|(name, value)| (name.to_owned(), (*value).to_owned())).collect()
+    }
+}
+
+fn parse_level(part: &str, whole: &str) -> Result<Level, String> {
+    if part == "+" {
+        return Err(format!(
+            "\"{whole}\" has a bare +, by which two devices could share a series; \
+             name the level, for instance {{device}}"
+        ));
+    }
+    if part == "#" {
+        return Err(format!(
+            "\"{whole}\" has a bare #, by which two devices could share a series; \
+             name what it stands for, for instance {{device...}}"
+        ));
+    }
+    if part.contains(['+', '#']) {
+        return Err(format!(
+            "\"{whole}\" has a wildcard inside the level \"{part}\", which no topic can hold; \
+             capture the whole level, for instance {{device}}"
+        ));
+    }
+    if part.chars().any(unfit) {
+        return Err(format!("\"{whole}\" has a control character in it, which no topic can hold; remove it"));
+    }
+    if !part.contains(['{', '}']) {
+        return Ok(Level::Literal(part.to_owned()));
+    }
+    let Some(inner) = part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) else {
+        return Err(format!(
+            "\"{whole}\" mixes a capture with text in the level \"{part}\"; a capture stands for a \
+             whole level, for instance {{device}}"
+        ));
+    };
+    let (name, rest) = match inner.strip_suffix("...") {
+        Some(name) => (name, true),
+        None => (inner, false),
+    };
+    if name.is_empty() {
+        return Err(format!("\"{whole}\" has a capture without a name; write for instance {{device}}"));
+    }
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+        return Err(format!(
+            "\"{whole}\" has the capture {part}; its name may hold letters, digits, _ and - only, \
+             and a capture stands for a whole level"
+        ));
+    }
+    Ok(if rest { Level::Rest(name.to_owned()) } else { Level::One(name.to_owned()) })
+}
+
+/// What the keys of all series of a topic begin with, `/` included; a field name completes the key.
+#[must_use]
+pub fn key_prefix(stream: &str, captures: &Captures) -> String {
+    let mut key = String::with_capacity(stream.len() + 16 * captures.0.len() + 2);
+    key.push_str(stream);
+    key.push('/');
+    for value in &captures.0 {
+        push_encoded(&mut key, value, unfit_or_escape);
+        key.push('/');
+    }
+    key
+}
+
+/// Appends a member of a JSON path to a field name, after a `.` unless it is the first.
+pub(crate) fn push_member(name: &mut String, first: bool, member: &str) {
+    if !first {
+        name.push('.');
+    }
+    push_encoded(name, member, |c| unfit_or_escape(c) || c == '.' || c == '/');
+}
+
+/// The field name of a JSON path.
+pub(crate) fn field_name(path: &[String]) -> String {
+    let mut name = String::new();
+    for (i, member) in path.iter().enumerate() {
+        push_member(&mut name, i == 0, member);
+    }
+    name
+}
+
+/// Characters that brokers refuse in a topic to publish on.
+fn unfit(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{FDD0}'..='\u{FDEF}') || (c as u32) & 0xFFFE == 0xFFFE
+}
+
+fn unfit_or_escape(c: char) -> bool {
+    matches!(c, '+' | '#' | '%') || unfit(c)
+}
+
+fn push_encoded(out: &mut String, text: &str, encode: impl Fn(char) -> bool) {
+    for c in text.chars() {
+        if encode(c) {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                // Writing to a String does not fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+}
+
+/// The topics Vidente publishes on.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    forecast: (String, String),
+}
+
+impl Outputs {
+    /// Outputs with a `[forecast] topic`, which validation has found to hold `{series}` once.
+    #[must_use]
+    pub fn new(forecast_topic: &str) -> Outputs {
+        let (before, after) = forecast_topic.split_once(SERIES_PLACEHOLDER).unwrap_or((forecast_topic, ""));
+        Outputs { forecast: (before.to_owned(), after.to_owned()) }
+    }
+
+    /// Where the forecasts of a series go.
+    #[must_use]
+    pub fn forecast(&self, key: &str) -> String {
+        [&self.forecast.0, key, &self.forecast.1].concat()
+    }
+
+    /// Where the anomalies of a series go.
+    #[must_use]
+    pub fn anomaly(&self, key: &str) -> String {
+        [ANOMALY_PREFIX, key].concat()
+    }
+
+    /// Whether a topic is one of Vidente's own, which is never ingested.
+    #[must_use]
+    pub fn is_own(&self, topic: &str) -> bool {
+        let (before, after) = &self.forecast;
+        topic == STATUS_TOPIC
+            || topic.starts_with(ANOMALY_PREFIX)
+            || topic
+                .strip_prefix(before.as_str())
+                .is_some_and(|t| t.strip_suffix(after.as_str()).is_some_and(|key| !key.is_empty()))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).unwrap()
+    }
+
+    #[test]
+    fn captures_become_filter_key_and_labels() {
+        let p = pattern("sensors/{site}/{device}/climate");
+        assert_eq!(p.filter(), "sensors/+/+/climate");
+        let captures = p.matches("sensors/berlin/dev1/climate").unwrap();
+        assert_eq!(captures.values(), ["berlin", "dev1"]);
+        assert_eq!(key_prefix("climate", &captures), "climate/berlin/dev1/");
+        let labels = p.labels(&captures);
+        assert_eq!(labels.get("site").map(String::as_str), Some("berlin"));
+        assert_eq!(labels.get("device").map(String::as_str), Some("dev1"));
+        assert_eq!(p.matches("sensors/berlin/dev1"), None);
+        assert_eq!(p.matches("sensors/berlin/dev1/climate/x"), None);
+    }
+
+    #[test]
+    fn rest_captures_one_level_or_more() {
+        let p = pattern("zigbee2mqtt/{name...}");
+        assert_eq!(p.filter(), "zigbee2mqtt/#");
+        assert_eq!(p.matches("zigbee2mqtt/living room/lamp").unwrap().values(), ["living room/lamp"]);
+        assert_eq!(p.matches("zigbee2mqtt"), None, "# delivers the parent too");
+        assert_eq!(pattern("{all...}").matches("$SYS/broker/uptime"), None);
+        assert!(pattern("$SYS/{all...}").matches("$SYS/broker/uptime").is_some());
+    }
+
+    #[test]
+    fn refusals_name_reason_and_fix() {
+        for (text, part) in [
+            ("", "is empty"),
+            ("a/+/b", "name the level, for instance {device}"),
+            ("a/#", "for instance {device...}"),
+            ("a/b+", "wildcard inside"),
+            ("a/{x}/{x}", "captures {x} twice"),
+            ("a/{}", "capture without a name"),
+            ("a/{...}", "capture without a name"),
+            ("a/dev-{x}", "mixes a capture with text"),
+            ("a/{x}{y}", "whole level"),
+            ("a/{x", "mixes a capture"),
+            ("a/{x...}/b", "move it to the end or capture one level with {x}"),
+            ("a/{x y}", "letters, digits"),
+            ("$share/g/a", "drop"),
+            ("a/\u{1}", "control character"),
+        ] {
+            let error = Pattern::parse(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn keys_hold_nothing_a_topic_may_not() {
+        assert_eq!(field_name(&["a".into(), "b".into(), "0".into()]), "a.b.0");
+        assert_eq!(field_name(&["a.b/c+#%".into()]), "a%2Eb%2Fc%2B%23%25");
+        assert_eq!(field_name(&["\0\u{85}\u{FFFF}".into()]), "%00%C2%85%EF%BF%BF");
+        assert_eq!(field_name(&["Größe °C".into()]), "Größe °C");
+        let p = pattern("a/{x}");
+        assert_eq!(key_prefix("s", &p.matches("a/50%\u{7}").unwrap()), "s/50%25%07/");
+    }
+
+    #[test]
+    fn own_topics_are_known() {
+        let outputs = Outputs::new("out/{series}/next");
+        assert!(outputs.is_own(&outputs.forecast("s/dev/value")));
+        assert!(outputs.is_own(&outputs.anomaly("s/dev/value")));
+        assert!(outputs.is_own(STATUS_TOPIC));
+        assert!(!outputs.is_own("out/s/dev/value"));
+        assert!(!outputs.is_own("vidente/other"));
+        assert!(!outputs.is_own("out//next"), "the key is never empty");
+    }
+
+    /// MQTT's own matching, level by level.
+    fn reference(filter: &str, topic: &str) -> bool {
+        let (f, t): (Vec<&str>, Vec<&str>) = (filter.split('/').collect(), topic.split('/').collect());
+        if topic.starts_with('$') && matches!(f[0], "+" | "#") {
+            return false;
+        }
+        if f.last() == Some(&"#") {
+            let fixed = f.len() - 1;
+            return t.len() > fixed && f[..fixed].iter().zip(&t).all(|(f, t)| *f == "+" || f == t);
+        }
+        f.len() == t.len() && f.iter().zip(&t).all(|(f, t)| *f == "+" || f == t)
+    }
+
+    fn level() -> impl Strategy<Value = String> {
+        prop_oneof![Just("a".to_owned()), Just("b".to_owned()), Just(String::new()), Just("$x".to_owned())]
+    }
+
+    proptest! {
+        #[test]
+        fn matching_equals_the_reference(
+            parts in prop::collection::vec(prop_oneof![level(), Just("{}".to_owned())], 1..5),
+            rest: bool,
+            topic in prop::collection::vec(level(), 1..6),
+        ) {
+            let mut text: Vec<String> = parts
+                .iter()
+                .enumerate()
+                .map(|(i, p)| if p == "{}" { format!("{{c{i}}}") } else { p.clone() })
+                .collect();
+            if rest {
+                text.push("{rest...}".into());
+            }
+            let text = text.join("/");
+            prop_assume!(!text.is_empty());
+            let p = pattern(&text);
+            let topic = topic.join("/");
+            prop_assert_eq!(p.matches(&topic).is_some(), reference(&p.filter(), &topic));
+        }
+
+        #[test]
+        fn different_series_have_different_keys(
+            a in ("[a%/+#.\u{1}]{1,3}", prop::collection::vec("[a%/.+]{0,2}", 1..3)),
+            b in ("[a%/+#.\u{1}]{1,3}", prop::collection::vec("[a%/.+]{0,2}", 1..3)),
+        ) {
+            let key = |(captured, path): &(String, Vec<String>)| {
+                key_prefix("s", &Captures(vec![captured.as_str()])) + &field_name(path)
+            };
+            prop_assert_eq!(key(&a) == key(&b), a == b);
+            let unfit = key(&a).contains(['+', '#', '\u{1}']);
+            prop_assert!(!unfit);
+        }
+    }
+}

@@ -1,5 +1,325 @@
-//! The engine.
+//! The engine: all series of all streams, fed one reading at a time, without I/O and without a
+//! clock. The daemon, `backtest` and the tests drive the same one.
 
-/// A model as installed in the engine.
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::features::INPUTS;
+use crate::kernel::Scratch;
+use crate::model::Model;
+use crate::reading::{Reading, SECOND, Step, Timestamp};
+use crate::series::{Outcome, Rebuilt, Series};
+
+/// Readings this far ahead of the clock are refused.
+const MAX_AHEAD: i64 = 3600 * SECOND;
+/// Inputs kept while a model is being brought up to date; beyond it the model is not installed.
+const MAX_JOURNAL: usize = 1 << 20;
+/// Readings over which a stream's quality is averaged.
+const QUALITY_MEMORY: f64 = 2000.0;
+
+/// A series' place in the engine, dense from 0.
+pub type SeriesHandle = u32;
+
+/// What the engine needs to know of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamSpec {
+    /// Time between readings in microseconds; none means learned per series.
+    pub interval: Option<i64>,
+    /// Steps ahead.
+    pub horizon: usize,
+}
+
+/// A stored model as installed in a stream.
 #[derive(Debug, Clone)]
-pub struct Installed;
+pub struct Installed {
+    /// Id in the store.
+    pub id: i64,
+    /// Name in messages, `<stream>-<version>`.
+    pub name: Arc<str>,
+    /// Version within the stream.
+    pub version: i64,
+    /// The network.
+    pub model: Arc<Model>,
+}
+
+/// What became of a reading.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Verdict {
+    /// Taken in; [`Engine::steps`] holds the forecast made from it.
+    Accepted(Outcome),
+    /// Older than the newest of its series: to be stored, not fed to the model.
+    Late,
+    /// As old as the newest of its series.
+    Duplicate,
+    /// More than an hour ahead of the clock.
+    Future,
+    /// Not a finite number.
+    NotFinite,
+}
+
+/// Recent quality of a stream's one-step forecasts.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Quality {
+    seen: u64,
+    inside: f64,
+    error: f64,
+    naive_error: f64,
+}
+
+impl Quality {
+    fn observe(&mut self, outcome: &Outcome) {
+        let Some(v) = outcome.verification else { return };
+        self.seen += 1;
+        let memory = (self.seen as f64).min(QUALITY_MEMORY);
+        self.inside += (f64::from(u8::from(v.inside)) - self.inside) / memory;
+        // A bounded share of each reading, so that one wild value does not stand for the stream.
+        self.error += (v.error.min(100.0) - self.error) / memory;
+        self.naive_error += (v.naive_error.min(100.0) - self.naive_error) / memory;
+    }
+
+    /// Share of readings inside the 90 % interval; none before there were enough to say.
+    #[must_use]
+    pub fn coverage(&self) -> Option<f64> {
+        (self.seen >= 20).then_some(self.inside)
+    }
+
+    /// Mean absolute error of the median over that of the last value, each series in units of its
+    /// own scale; none before there were enough to say.
+    #[must_use]
+    pub fn relative_error(&self) -> Option<f64> {
+        (self.seen >= 20 && self.naive_error > 0.0).then(|| self.error / self.naive_error)
+    }
+}
+
+#[derive(Debug)]
+struct Stream {
+    spec: StreamSpec,
+    model: Option<Installed>,
+    journal: Option<Vec<(SeriesHandle, Timestamp, [f32; INPUTS])>>,
+    quality: Quality,
+}
+
+#[derive(Debug)]
+struct Slot {
+    stream: usize,
+    dirty: bool,
+    series: Series,
+}
+
+/// All series of all streams.
+#[derive(Debug)]
+pub struct Engine {
+    streams: Vec<Stream>,
+    slots: Vec<Slot>,
+    dirty: Vec<SeriesHandle>,
+    steps: Vec<Step>,
+    scratch: Scratch,
+}
+
+/// A checkpoint that cannot be read, for instance one of another version.
+#[derive(Debug, thiserror::Error)]
+#[error("unreadable state: {0}")]
+pub struct StateError(#[from] postcard::Error);
+
+impl Engine {
+    /// An engine without series.
+    #[must_use]
+    pub fn new(streams: impl IntoIterator<Item = StreamSpec>) -> Engine {
+        let streams = streams
+            .into_iter()
+            .map(|spec| Stream { spec, model: None, journal: None, quality: Quality::default() })
+            .collect();
+        Engine {
+            streams,
+            slots: Vec::new(),
+            dirty: Vec::new(),
+            steps: Vec::new(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Adds a series to a stream; handles count from 0.
+    pub fn add_series(&mut self, stream: usize) -> SeriesHandle {
+        self.slots.push(Slot { stream, dirty: false, series: Series::default() });
+        (self.slots.len() - 1) as SeriesHandle
+    }
+
+    /// Takes in a reading. `now` is the wall clock, against readings from the future.
+    ///
+    /// # Panics
+    /// If `handle` was not given out by [`Engine::add_series`].
+    pub fn observe(&mut self, handle: SeriesHandle, reading: Reading, now: Timestamp) -> Verdict {
+        self.steps.clear();
+        if !reading.value.is_finite() {
+            return Verdict::NotFinite;
+        }
+        if reading.time.0.saturating_sub(now.0) > MAX_AHEAD {
+            return Verdict::Future;
+        }
+        let slot = &mut self.slots[handle as usize];
+        if let Some(last) = slot.series.last() {
+            if reading.time == last.time {
+                return Verdict::Duplicate;
+            }
+            if reading.time < last.time {
+                return Verdict::Late;
+            }
+        }
+        let stream = &mut self.streams[slot.stream];
+        let model = stream.model.as_ref().map(|m| &*m.model);
+        let StreamSpec { interval, horizon } = stream.spec;
+        let (outcome, inputs) = slot.series.observe(reading, interval, model, &mut self.scratch);
+        slot.series.forecast(horizon, interval, model, &mut self.scratch, &mut self.steps);
+        stream.quality.observe(&outcome);
+        if let Some(journal) = &mut stream.journal {
+            // One beyond the bound marks the journal as overflown.
+            if journal.len() <= MAX_JOURNAL {
+                journal.push((handle, reading.time, inputs));
+            }
+        }
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push(handle);
+        }
+        Verdict::Accepted(outcome)
+    }
+
+    /// The forecast made from the last reading observed; empty if it was not accepted, or if the
+    /// series' interval or differences are still unknown.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The forecast of a series from its newest reading.
+    pub fn forecast(&mut self, handle: SeriesHandle) -> &[Step] {
+        self.steps.clear();
+        if let Some(slot) = self.slots.get(handle as usize) {
+            let stream = &self.streams[slot.stream];
+            let model = stream.model.as_ref().map(|m| &*m.model);
+            let StreamSpec { interval, horizon } = stream.spec;
+            slot.series.forecast(horizon, interval, model, &mut self.scratch, &mut self.steps);
+        }
+        &self.steps
+    }
+
+    /// A series.
+    #[must_use]
+    pub fn series(&self, handle: SeriesHandle) -> Option<&Series> {
+        self.slots.get(handle as usize).map(|s| &s.series)
+    }
+
+    /// The model that made a series' present forecast; none for the naive one.
+    #[must_use]
+    pub fn model_of(&self, handle: SeriesHandle) -> Option<&Installed> {
+        let slot = self.slots.get(handle as usize)?;
+        self.streams[slot.stream].model.as_ref().filter(|_| slot.series.uses_model())
+    }
+
+    /// The model installed in a stream.
+    #[must_use]
+    pub fn installed(&self, stream: usize) -> Option<&Installed> {
+        self.streams.get(stream)?.model.as_ref()
+    }
+
+    /// Recent quality of a stream's forecasts.
+    #[must_use]
+    pub fn quality(&self, stream: usize) -> Quality {
+        self.streams.get(stream).map(|s| s.quality).unwrap_or_default()
+    }
+
+    /// From here on keeps the inputs of a stream, so that a model whose states were rebuilt from
+    /// readings up to now can catch up.
+    pub fn open_journal(&mut self, stream: usize) {
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.journal = Some(Vec::new());
+        }
+    }
+
+    /// Swaps a model in. `states` are rebuilt from the stored readings; series without one start
+    /// from zero. What the journal holds beyond is replayed first, and the next forecast of each
+    /// series is the new model's. False, and nothing changed, if the journal overflowed.
+    pub fn install(&mut self, stream: usize, model: Installed, states: Vec<(SeriesHandle, Rebuilt)>) -> bool {
+        let Some(target) = self.streams.get_mut(stream) else { return false };
+        let journal = target.journal.take().unwrap_or_default();
+        if journal.len() > MAX_JOURNAL {
+            return false;
+        }
+        let mut rebuilt: HashMap<SeriesHandle, Rebuilt> = states.into_iter().collect();
+        for (handle, time, inputs) in journal {
+            let state = rebuilt.entry(handle).or_insert_with(|| Rebuilt::start(&model.model));
+            if time > state.time {
+                state.step(time, &inputs, &model.model, &mut self.scratch);
+            }
+        }
+        for (handle, slot) in self.slots.iter_mut().enumerate().filter(|(_, s)| s.stream == stream) {
+            let handle = handle as SeriesHandle;
+            slot.series.adopt(rebuilt.remove(&handle));
+            if !slot.dirty && slot.series.last().is_some() {
+                slot.dirty = true;
+                self.dirty.push(handle);
+            }
+        }
+        target.model = Some(model);
+        target.quality = Quality::default();
+        true
+    }
+
+    /// Sets a stream's model at start, before any series is restored.
+    pub fn set_model(&mut self, stream: usize, model: Installed) {
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.model = Some(model);
+        }
+    }
+
+    /// Series that moved since they were last checkpointed.
+    #[must_use]
+    pub fn unsaved(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// Hands out the states of up to `limit` series that moved since their last checkpoint: time of
+    /// the last reading, id of the model whose hidden state it holds, and the encoded state.
+    pub fn checkpoint(
+        &mut self,
+        limit: usize,
+        mut each: impl FnMut(SeriesHandle, Timestamp, Option<i64>, Vec<u8>),
+    ) {
+        for handle in self.dirty.drain(..limit.min(self.dirty.len())) {
+            let slot = &mut self.slots[handle as usize];
+            slot.dirty = false;
+            let model = self.streams[slot.stream].model.as_ref().map(|m| m.id);
+            if let (Some(last), Ok(state)) = (slot.series.last(), postcard::to_stdvec(&slot.series)) {
+                each(handle, last.time, model, state);
+            }
+        }
+    }
+
+    /// Restores a series from a checkpoint. What it holds of another model than the one installed is
+    /// left out, to be rebuilt; returns whether that is so.
+    ///
+    /// # Errors
+    /// If the state cannot be read; the series stays as it was.
+    pub fn restore(
+        &mut self,
+        handle: SeriesHandle,
+        model: Option<i64>,
+        state: &[u8],
+    ) -> Result<bool, StateError> {
+        let slot = &mut self.slots[handle as usize];
+        slot.series = postcard::from_bytes(state)?;
+        let stale = model != self.streams[slot.stream].model.as_ref().map(|m| m.id);
+        if stale {
+            slot.series.adopt(None);
+        }
+        Ok(stale)
+    }
+
+    /// Gives a series whose checkpoint held another model's state, or none, the one rebuilt.
+    pub fn adopt(&mut self, handle: SeriesHandle, rebuilt: Rebuilt) {
+        if let Some(slot) = self.slots.get_mut(handle as usize) {
+            slot.series.adopt(Some(rebuilt));
+        }
+    }
+}

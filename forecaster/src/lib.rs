@@ -1,10 +1,23 @@
-//! Streaming forecasts for sensor series: pure and synchronous, no clock, no I/O.
+//! Streaming forecasts for sensor series: pure and synchronous, no clock, no I/O. Everything here
+//! is a function of its inputs and a seed.
 
+pub mod anomaly;
+pub mod backtest;
+pub mod cell;
+mod differences;
 pub mod engine;
+pub mod features;
+mod interval;
+pub mod kernel;
+pub mod model;
 pub mod reading;
+mod scale;
+pub mod series;
+pub mod train;
+pub mod weights;
 
+pub use engine::{Engine, Installed, SeriesHandle, StreamSpec, Verdict};
+pub use kernel::HiddenState;
+pub use model::Model;
 pub use reading::{LEVEL_NAMES, LEVELS, MEDIAN, Reading, SECOND, Step, Timestamp};
-
-/// Hidden state of one series' recurrent network.
-#[derive(Debug, Clone)]
-pub struct HiddenState;
+pub use series::{Rebuilt, rebuild};

@@ -43,7 +43,6 @@ impl Mosquitto {
             "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nlog_dest stdout\n\
              log_type error\nlog_type warning\nlog_type notice\n"
         );
-        );
         text += include_str!("../../deploy/mosquitto/vidente.conf");
         if persistence == Persistence::Memory {
             // The last of a repeated key counts.

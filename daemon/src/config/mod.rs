@@ -90,13 +90,24 @@ impl Default for Mqtt {
 
 /// MQTT versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Protocol {
     /// MQTT 5.
-    #[serde(rename = "5")]
     V5,
     /// MQTT 3.1.1.
-    #[serde(rename = "3.1.1")]
     V311,
+}
+
+impl TryFrom<String> for Protocol {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "5" => Ok(Protocol::V5),
+            "3.1.1" => Ok(Protocol::V311),
+            _ => Err(format!("\"{text}\" is no MQTT version spoken here; write \"5\" or \"3.1.1\"")),
+        }
+    }
 }
 
 /// `[store]`.
@@ -173,13 +184,25 @@ fn one() -> usize {
 
 /// Payload formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum Payload {
     /// A bare number; the field is named `value`.
     Number,
     /// A JSON document.
     #[default]
     Json,
+}
+
+impl TryFrom<String> for Payload {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "number" => Ok(Payload::Number),
+            "json" => Ok(Payload::Json),
+            _ => Err(format!("\"{text}\" is no payload format; write \"json\" or \"number\"")),
+        }
+    }
 }
 
 /// `[forecast]`.
@@ -218,10 +241,23 @@ impl Default for Model {
 
 /// Recurrent cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum Cell {
     /// Long short-term memory.
     Lstm,
+}
+
+impl TryFrom<String> for Cell {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "lstm" => Ok(Cell::Lstm),
+            _ => Err(format!(
+                "\"{text}\" is not available; lstm is the only cell in this version, write \"lstm\""
+            )),
+        }
+    }
 }
 
 /// `[training]`.
@@ -266,8 +302,9 @@ impl Default for Limits {
 }
 
 fn parse(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|e| format!("\"{text}\" is no duration ({e}); write for instance \"90s\", \"6h\" or \"14d\""))
+    humantime::parse_duration(text).map_err(|e| {
+        format!("\"{text}\" is no duration ({e}); write for instance \"90s\", \"6h\" or \"14d\"")
+    })
 }
 
 fn duration<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {

@@ -1,0 +1,116 @@
+//! Which series there are, and which of them a topic's readings belong to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use forecaster::SeriesHandle;
+use hashbrown::HashMap;
+
+use crate::encode;
+use crate::record::NewSeries;
+use crate::topic::Outputs;
+
+/// What is known of a series besides its state.
+#[derive(Debug)]
+pub struct Entry {
+    /// `<stream>/<captured levels>/<field>`.
+    pub key: Arc<str>,
+    /// Position of its stream in the configuration.
+    pub stream: usize,
+    /// Name of that stream.
+    pub stream_name: Arc<str>,
+    /// Captured topic levels by name.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// Topic of its forecasts.
+    pub forecast_topic: String,
+    /// Start of each of its forecast messages.
+    pub forecast_head: String,
+}
+
+/// All series, by handle and by key.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    entries: Vec<Entry>,
+    by_key: HashMap<Arc<str>, SeriesHandle>,
+}
+
+impl Catalog {
+    /// Adds a series, whose handle must be the next that the engine gives out.
+    pub fn add(
+        &mut self,
+        key: &str,
+        (stream, stream_name): (usize, Arc<str>),
+        labels: Arc<BTreeMap<String, String>>,
+        outputs: &Outputs,
+    ) {
+        let key: Arc<str> = key.into();
+        self.by_key.insert(key.clone(), self.entries.len() as SeriesHandle);
+        self.entries.push(Entry {
+            forecast_topic: outputs.forecast(&key),
+            forecast_head: encode::forecast_head(&key),
+            key,
+            stream,
+            stream_name,
+            labels,
+        });
+    }
+
+    /// A series.
+    #[must_use]
+    pub fn get(&self, handle: SeriesHandle) -> Option<&Entry> {
+        self.entries.get(handle as usize)
+    }
+
+    /// The series of a key.
+    #[must_use]
+    pub fn find(&self, key: &str) -> Option<SeriesHandle> {
+        self.by_key.get(key).copied()
+    }
+
+    /// All series, by handle.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// Number of series.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// The series that one topic feeds in one stream: known after its first message, so that the
+/// messages after it match no patterns and build no keys.
+#[derive(Debug)]
+pub struct Route {
+    /// Position of the stream in the configuration.
+    pub stream: usize,
+    /// What the keys of its series begin with.
+    pub prefix: String,
+    /// Captured topic levels by name.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// Series of the configured fields, by position.
+    pub configured: Vec<Option<SeriesHandle>>,
+    /// Series of numeric leaves, by field name.
+    pub leaves: HashMap<String, SeriesHandle>,
+}
+
+impl Route {
+    /// The row that makes a new series of this topic known to the store.
+    #[must_use]
+    pub fn new_series(&self, handle: SeriesHandle, stream: &str, field: &str) -> NewSeries {
+        NewSeries {
+            handle,
+            key: [&self.prefix, field].concat(),
+            stream: stream.to_owned(),
+            labels: (*self.labels).clone(),
+            field: field.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What each command does.
+
+mod backtest;
+mod demo;
+mod train;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::CommandFactory;
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use crate::app;
+use crate::cli::{Cli, Command, ConfigArgs};
+use crate::config::{Config, ConfigError, locate};
+use crate::store::Store;
+
+/// Exit status of a configuration that cannot be used (EX_CONFIG of sysexits).
+const EX_CONFIG: u8 = 78;
+
+/// Runs a command and gives its exit status.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("vidente: cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(dispatch(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vidente: {error:#}");
+            if error.downcast_ref::<ConfigError>().is_some() {
+                ExitCode::from(EX_CONFIG)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => {
+            log("info");
+            app::run(load(args)?, signals()?, |started| tracing::info!("http://{}/", started.http)).await
+        }
+        Command::Demo(args) => {
+            log("warn,rumqttd=off,vidente=warn");
+            demo::run(args).await
+        }
+        Command::Backtest(args) => backtest::run(&args),
+        Command::Train(args) => {
+            log("warn");
+            train::run(args).await
+        }
+        Command::Check(args) => {
+            let file = locate(args.config)?;
+            let config = Config::load(&file)?;
+            println!("{}: fine, {} stream(s)", file.display(), config.stream.len());
+            Ok(())
+        }
+        Command::Migrate(args) => {
+            log("warn");
+            let config = load(args)?;
+            let store = Store::open(&config.store).await?;
+            store.migrate().await?;
+            println!("the schema is up to date");
+            Ok(())
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "vidente", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+fn load(args: ConfigArgs) -> Result<Config, ConfigError> {
+    Config::load(&locate(args.config)?)
+}
+
+/// Logs to standard error; `VIDENTE_LOG` overrides what is logged.
+fn log(default: &str) {
+    let filter = EnvFilter::try_from_env("VIDENTE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let terminal = std::io::stderr().is_terminal();
+    // Fails only if something logs already, as in tests.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        .try_init();
+}
+
+/// Turns true on SIGTERM and SIGINT.
+fn signals() -> anyhow::Result<watch::Receiver<bool>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let (tell, stop) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        // Nobody listens any more if the command has ended by itself.
+        let _ = tell.send(true);
+        tell.closed().await;
+    });
+    Ok(stop)
+}

@@ -1,0 +1,382 @@
+//! The hot path: what happens to a message from its arrival to its forecast, in one thread.
+//!
+//! route → decode → engine → rows to store and messages to publish.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use forecaster::anomaly::Change;
+use forecaster::series::Outcome;
+use forecaster::{Engine, Reading, SECOND, SeriesHandle, Timestamp, Verdict};
+use hashbrown::HashMap;
+
+use crate::catalog::{Catalog, Route};
+use crate::config::Config;
+use crate::encode::{self, AnomalyMessage, ForecastMessage};
+use crate::message::Packet;
+use crate::metrics::{Metrics, Rejection};
+use crate::outqueue::{Kind, Outgoing};
+use crate::payload::{Decoded, Decoder, Field};
+use crate::record::{AnomalyChange, WriteBatch};
+use crate::topic::{self, Outputs, Pattern};
+
+/// Name in messages of the forecast made without a trained model.
+pub const NAIVE: &str = "naive";
+/// Earliest time taken, 0001-01-01T00:00:00Z: what every store and RFC 3339 can hold.
+const EARLIEST: i64 = -62_135_596_800 * SECOND;
+/// Clocks of arrival may step back by this much and readings still count as in order.
+const CLOCK_STEP: i64 = SECOND;
+
+struct StreamPath {
+    name: Arc<str>,
+    pattern: Pattern,
+    decoder: Decoder,
+    timed: bool,
+}
+
+/// What a message led to, besides the changed states.
+#[derive(Default)]
+pub struct Effects {
+    /// Rows to store.
+    pub batch: WriteBatch,
+    /// Messages to publish.
+    pub outgoing: Vec<Outgoing>,
+}
+
+/// The series, their states and the way to them.
+pub struct Ingest {
+    streams: Vec<StreamPath>,
+    /// The engine.
+    pub engine: Engine,
+    /// The series.
+    pub catalog: Catalog,
+    /// Routes of the topics that have series, a route for each stream that the topic matches.
+    routes: HashMap<String, Vec<Route>>,
+    outputs: Outputs,
+    retain: bool,
+    max_series: usize,
+    metrics: Arc<Metrics>,
+    decoded: Decoded,
+}
+
+/// What is the same for all readings of a message.
+#[derive(Clone, Copy)]
+struct Origin {
+    arrived: Instant,
+    now: Timestamp,
+    /// The message's own time; none means the time of arrival.
+    time: Option<Timestamp>,
+    /// Whether rows may be stored; not if the store is away and the broker would not wait.
+    store: bool,
+}
+
+impl Ingest {
+    /// An ingest over an engine whose streams are those of the configuration.
+    #[must_use]
+    pub fn new(config: &Config, engine: Engine, catalog: Catalog, metrics: Arc<Metrics>) -> Ingest {
+        let streams = config
+            .stream
+            .iter()
+            .map(|s| StreamPath {
+                name: s.name.as_str().into(),
+                pattern: s.topic.clone(),
+                decoder: Decoder::new(s),
+                timed: s.time.is_some(),
+            })
+            .collect();
+        for (stream, _) in config.stream.iter().enumerate() {
+            let series = catalog.iter().filter(|e| e.stream == stream).count();
+            metrics.stream(stream).series.set(series as i64);
+        }
+        Ingest {
+            streams,
+            engine,
+            catalog,
+            routes: HashMap::new(),
+            outputs: Outputs::new(&config.forecast.topic),
+            retain: config.forecast.retain,
+            max_series: config.limits.max_series,
+            metrics,
+            decoded: Decoded::default(),
+        }
+    }
+
+    /// Name of a stream.
+    #[must_use]
+    pub fn stream_name(&self, stream: usize) -> Arc<str> {
+        self.streams.get(stream).map_or_else(|| "".into(), |s| s.name.clone())
+    }
+
+    /// Names of the streams, by position.
+    pub fn streams(&self) -> impl Iterator<Item = &str> {
+        self.streams.iter().map(|s| &*s.name)
+    }
+
+    /// Takes in a message. With `store` false its readings are forecast from, not stored.
+    pub fn packet(&mut self, packet: &Packet, store: bool, effects: &mut Effects) {
+        if let Some(mut routes) = self.routes.remove(packet.topic.as_str()) {
+            for route in &mut routes {
+                self.message(packet, route, store, effects);
+            }
+            self.routes.insert(packet.topic.clone(), routes);
+            return;
+        }
+        if self.outputs.is_own(&packet.topic) {
+            return;
+        }
+        let mut routes: Vec<Route> =
+            (0..self.streams.len()).filter_map(|s| self.route(s, &packet.topic)).collect();
+        for route in &mut routes {
+            self.message(packet, route, store, effects);
+        }
+        // Only topics with series are remembered: their number is bounded.
+        if routes.iter().any(|r| !r.leaves.is_empty() || r.configured.iter().any(Option::is_some)) {
+            self.routes.insert(packet.topic.clone(), routes);
+        }
+    }
+
+    fn route(&self, stream: usize, topic: &str) -> Option<Route> {
+        let path = self.streams.get(stream)?;
+        let captures = path.pattern.matches(topic)?;
+        Some(Route {
+            stream,
+            prefix: topic::key_prefix(&path.name, &captures),
+            labels: Arc::new(path.pattern.labels(&captures)),
+            configured: vec![None; path.decoder.fields().len()],
+            leaves: HashMap::new(),
+        })
+    }
+
+    fn message(&mut self, packet: &Packet, route: &mut Route, store: bool, effects: &mut Effects) {
+        let Some(path) = self.streams.get(route.stream) else { return };
+        let mut decoded = std::mem::take(&mut self.decoded);
+        path.decoder.decode(&packet.payload, &mut decoded);
+        let metrics = Arc::clone(&self.metrics);
+        let metrics = metrics.stream(route.stream);
+        metrics.received.inc_by((decoded.readings().len() + decoded.rejections().len()) as u64);
+        for reason in decoded.rejections() {
+            metrics.rejected(*reason).inc();
+        }
+        let origin = Origin {
+            arrived: packet.arrived,
+            now: Timestamp(packet.arrived_at),
+            time: decoded.time().map(Timestamp),
+            store,
+        };
+        let refusal = if packet.retained && !path.timed {
+            Some(Rejection::Retained)
+        } else if origin.time.is_some_and(|t| t.0 < EARLIEST) {
+            Some(Rejection::BadTime)
+        } else {
+            None
+        };
+        for (field, value) in decoded.readings() {
+            let taken = match refusal {
+                Some(reason) => Err(reason),
+                None => self
+                    .series(route, field, &mut effects.batch)
+                    .and_then(|handle| self.reading(handle, route.stream, value, origin, effects)),
+            };
+            if let Err(reason) = taken {
+                metrics.rejected(reason).inc();
+            }
+        }
+        self.decoded = decoded;
+    }
+
+    /// The series of a field; made, with its row, if it is new and there is room.
+    fn series(
+        &mut self,
+        route: &mut Route,
+        field: Field<'_>,
+        batch: &mut WriteBatch,
+    ) -> Result<SeriesHandle, Rejection> {
+        let known = match field {
+            Field::Configured(position) => route.configured.get(position).copied().flatten(),
+            Field::Leaf(name) => route.leaves.get(name).copied(),
+        };
+        if let Some(handle) = known {
+            return Ok(handle);
+        }
+        let name = match field {
+            Field::Configured(position) => self
+                .streams
+                .get(route.stream)
+                .and_then(|s| s.decoder.fields().get(position))
+                .map_or("", String::as_str),
+            Field::Leaf(name) => name,
+        };
+        let key = [&route.prefix, name].concat();
+        let handle = match self.catalog.find(&key) {
+            Some(handle) => handle,
+            None if self.catalog.len() >= self.max_series => return Err(Rejection::SeriesLimit),
+            None => {
+                let handle = self.engine.add_series(route.stream);
+                let stream = self.stream_name(route.stream);
+                batch.new_series.push(route.new_series(handle, &stream, name));
+                self.catalog.add(&key, (route.stream, stream), route.labels.clone(), &self.outputs);
+                self.metrics.stream(route.stream).series.inc();
+                handle
+            }
+        };
+        match field {
+            Field::Configured(position) => {
+                if let Some(slot) = route.configured.get_mut(position) {
+                    *slot = Some(handle);
+                }
+            }
+            Field::Leaf(name) => {
+                route.leaves.insert(name.to_owned(), handle);
+            }
+        }
+        Ok(handle)
+    }
+
+    fn reading(
+        &mut self,
+        handle: SeriesHandle,
+        stream: usize,
+        value: f64,
+        origin: Origin,
+        effects: &mut Effects,
+    ) -> Result<(), Rejection> {
+        let last = self.engine.series(handle).and_then(|s| s.last());
+        let time = origin.time.unwrap_or_else(|| match last {
+            // Readings that arrive within the clock's resolution, or over a small step of it, are
+            // still one after the other.
+            Some(last) if last.time >= origin.now && last.time.0 - origin.now.0 < CLOCK_STEP => {
+                Timestamp(last.time.0 + 1)
+            }
+            _ => origin.now,
+        });
+        let reading = Reading { time, value };
+        let late = match self.engine.observe(handle, reading, origin.now) {
+            Verdict::NotFinite => return Err(Rejection::NotFinite),
+            Verdict::Future => return Err(Rejection::Future),
+            Verdict::Duplicate => return Err(Rejection::Duplicate),
+            Verdict::Late => {
+                self.metrics.stream(stream).late.inc();
+                true
+            }
+            Verdict::Accepted(outcome) => {
+                self.publish(handle, reading, &outcome, origin, effects);
+                false
+            }
+        };
+        if !origin.store {
+            return Err(Rejection::StoreFull);
+        }
+        let rows = &mut effects.batch.readings;
+        rows.series.push(handle);
+        rows.time.push(time.0);
+        rows.value.push(value);
+        rows.late.push(late);
+        if !late {
+            self.forecast_rows(handle, time, &mut effects.batch);
+        }
+        Ok(())
+    }
+
+    fn forecast_rows(&self, handle: SeriesHandle, origin: Timestamp, batch: &mut WriteBatch) {
+        let model = self.engine.model_of(handle).map(|m| m.id);
+        let rows = &mut batch.forecasts;
+        for (step, number) in self.engine.steps().iter().zip(1_i16..) {
+            rows.series.push(handle);
+            rows.time.push(step.time.0);
+            rows.step.push(number);
+            rows.origin.push(origin.0);
+            rows.mean.push(step.mean);
+            for (column, quantile) in rows.quantiles.iter_mut().zip(step.quantiles) {
+                column.push(quantile);
+            }
+            rows.model.push(model);
+        }
+    }
+
+    fn publish(
+        &self,
+        handle: SeriesHandle,
+        reading: Reading,
+        outcome: &Outcome,
+        origin: Origin,
+        effects: &mut Effects,
+    ) {
+        let Some(entry) = self.catalog.get(handle) else { return };
+        let payload = encode::forecast(
+            &entry.forecast_head,
+            &ForecastMessage {
+                origin: reading.time,
+                model: self.engine.model_of(handle).map_or(NAIVE, |m| &m.name),
+                value: reading.value,
+                score: outcome.score,
+                anomaly: outcome.flagged,
+                steps: self.engine.steps(),
+            },
+        );
+        effects.outgoing.push(Outgoing {
+            topic: entry.forecast_topic.clone(),
+            payload,
+            retain: self.retain,
+            stream: entry.stream,
+            kind: Kind::Forecast,
+            arrived: Some(origin.arrived),
+        });
+        if let Some(change) = outcome.change {
+            self.anomaly(handle, reading, outcome, change, origin, effects);
+        }
+    }
+
+    fn anomaly(
+        &self,
+        handle: SeriesHandle,
+        reading: Reading,
+        outcome: &Outcome,
+        change: Change,
+        origin: Origin,
+        effects: &mut Effects,
+    ) {
+        let (Some(entry), Some(verification)) = (self.catalog.get(handle), outcome.verification) else {
+            return;
+        };
+        let [q05, .., q95] = verification.expected;
+        let (since, ended_at) = match change {
+            Change::Began => (reading.time, None),
+            Change::Ended { since, at } => (since, Some(at)),
+        };
+        if ended_at.is_none() {
+            self.metrics.stream(entry.stream).anomalies.inc();
+        }
+        if origin.store {
+            effects.batch.anomalies.push(match ended_at {
+                None => AnomalyChange::Began {
+                    series: handle,
+                    time: since.0,
+                    kind: "value",
+                    value: reading.value,
+                    score: outcome.score,
+                    q05,
+                    q95,
+                },
+                Some(ended_at) => {
+                    AnomalyChange::Ended { series: handle, time: since.0, ended_at: ended_at.0 }
+                }
+            });
+        }
+        effects.outgoing.push(Outgoing {
+            topic: self.outputs.anomaly(&entry.key),
+            payload: encode::anomaly(&AnomalyMessage {
+                key: &entry.key,
+                since,
+                ended_at,
+                time: reading.time,
+                value: reading.value,
+                score: outcome.score,
+                interval: [q05, q95],
+            }),
+            retain: false,
+            stream: entry.stream,
+            kind: Kind::Anomaly,
+            arrived: None,
+        });
+    }
+}

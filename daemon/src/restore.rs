@@ -1,0 +1,107 @@
+//! Start: every series continues where it was.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use forecaster::{Engine, Installed, Model, Reading, SeriesHandle, StreamSpec, Timestamp};
+use hashbrown::{HashMap, HashSet};
+
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::store::{SeriesIds, Store};
+use crate::topic::Outputs;
+use crate::training;
+
+/// What the store knew.
+pub struct Restored {
+    /// The engine with every series' state.
+    pub engine: Engine,
+    /// The series.
+    pub catalog: Catalog,
+    /// Their ids in the store.
+    pub ids: SeriesIds,
+    /// Id of the model that each stream runs, by position.
+    pub installed: Vec<Option<i64>>,
+}
+
+/// Restores each series' checkpoint, replays the readings stored since, and rebuilds the hidden
+/// states of series whose checkpoint holds another model's than the present champion.
+///
+/// # Errors
+/// If the store fails, or a champion cannot be read.
+pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored> {
+    let specs =
+        config.stream.iter().map(|s| StreamSpec { interval: training::interval_of(s), horizon: s.horizon });
+    let mut engine = Engine::new(specs);
+    let installed = champions(store, config, &mut engine).await?;
+    let outputs = Outputs::new(&config.forecast.topic);
+    let (mut catalog, mut ids) = (Catalog::default(), SeriesIds::default());
+    let mut handles: HashMap<i64, SeriesHandle> = HashMap::new();
+    let names: Vec<Arc<str>> = config.stream.iter().map(|s| s.name.as_str().into()).collect();
+    for row in store.series().await? {
+        let Some(stream) = names.iter().position(|name| **name == *row.stream) else { continue };
+        let handle = engine.add_series(stream);
+        if let Some(name) = names.get(stream) {
+            catalog.add(&row.key, (stream, name.clone()), Arc::new(row.labels), &outputs);
+        }
+        ids.insert(handle, row.id);
+        handles.insert(row.id, handle);
+    }
+    for (stream, spec) in config.stream.iter().enumerate() {
+        let mut stale: HashSet<i64> = handles
+            .iter()
+            .filter(|(_, h)| catalog.get(**h).is_some_and(|e| e.stream == stream))
+            .map(|(id, _)| *id)
+            .collect();
+        for row in store.states(&spec.name).await? {
+            let Some(handle) = handles.get(&row.series_id) else { continue };
+            match engine.restore(*handle, row.model, &row.state) {
+                Ok(true) => {}
+                Ok(false) => drop(stale.remove(&row.series_id)),
+                // Such a series starts from its stored readings, all of which are replayed below.
+                Err(error) => tracing::warn!(series = row.series_id, %error, "checkpoint left out"),
+            }
+        }
+        let mut replayed = 0_u64;
+        store
+            .readings_after_states(&spec.name, |row| {
+                if let Some(handle) = handles.get(&row.series_id) {
+                    let reading = Reading { time: Timestamp(row.time), value: row.value };
+                    engine.observe(*handle, reading, Timestamp(i64::MAX));
+                    replayed += 1;
+                }
+            })
+            .await?;
+        tracing::info!(stream = %spec.name, replayed, "series restored");
+        if let Some(model) = engine.installed(stream).map(|m| m.model.clone()).filter(|_| !stale.is_empty()) {
+            let mut history = training::history(store, config, &spec.name).await?;
+            history.retain(|(id, _)| stale.contains(id));
+            for (id, rebuilt) in training::rebuild_states(model, history, training::interval_of(spec)).await?
+            {
+                if let Some(handle) = handles.get(&id) {
+                    engine.adopt(*handle, rebuilt);
+                }
+            }
+        }
+    }
+    Ok(Restored { engine, catalog, ids, installed })
+}
+
+async fn champions(store: &Store, config: &Config, engine: &mut Engine) -> anyhow::Result<Vec<Option<i64>>> {
+    let mut installed = Vec::new();
+    for (stream, spec) in config.stream.iter().enumerate() {
+        let champion = store.champion(&spec.name).await?;
+        installed.push(champion.as_ref().map(|row| row.id));
+        if let Some(row) = champion {
+            let model = Model::from_safetensors(&row.weights).with_context(|| {
+                format!("the champion {} of stream \"{}\" cannot be used", row.name, spec.name)
+            })?;
+            let version = i64::from(row.version);
+            engine.set_model(
+                stream,
+                Installed { id: row.id, name: row.name.into(), version, model: Arc::new(model) },
+            );
+        }
+    }
+    Ok(installed)
+}

@@ -1,0 +1,206 @@
+//! Monthly partitions in Postgres: made before the first row of a month, dropped whole.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::civil::date;
+use jiff::tz::TimeZone;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use super::StoreError;
+
+/// The partitioned tables, and with them the column each is partitioned by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Table {
+    /// By `time`.
+    Readings,
+    /// By `origin`.
+    Forecasts,
+}
+
+impl Table {
+    fn name(self) -> &'static str {
+        match self {
+            Table::Readings => "readings",
+            Table::Forecasts => "forecasts",
+        }
+    }
+}
+
+/// A calendar month, counted from January 1970. Everything before is one, [`Month::EARLY`], so
+/// that sensors whose clocks are far off cannot make partitions by the thousand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Month(i32);
+
+impl Month {
+    const EARLY: Month = Month(-1);
+
+    fn of(time: i64) -> Result<Month, StoreError> {
+        if time < 0 {
+            return Ok(Month::EARLY);
+        }
+        let time = jiff::Timestamp::from_microsecond(time)
+            .map_err(|_| StoreError::Refused(format!("time {time} is beyond the year 9999")))?;
+        let day = TimeZone::UTC.to_datetime(time);
+        Ok(Month((i32::from(day.year()) - 1970) * 12 + i32::from(day.month()) - 1))
+    }
+
+    /// Midnight of the first day, as SQL writes it and as a time.
+    fn start(self) -> Result<(String, i64), StoreError> {
+        let beyond = |_| StoreError::Refused("a time beyond the year 9999".into());
+        let year = i16::try_from(1970 + self.0.div_euclid(12)).unwrap_or(i16::MAX);
+        let month = i8::try_from(self.0.rem_euclid(12) + 1).unwrap_or(1);
+        if year > 9999 {
+            return Err(StoreError::Refused("a time beyond the year 9999".into()));
+        }
+        let start = TimeZone::UTC.to_timestamp(date(year, month, 1).at(0, 0, 0, 0)).map_err(beyond)?;
+        Ok((format!("{year:04}-{month:02}-01 00:00:00+00"), start.as_microsecond()))
+    }
+
+    fn partition(self, table: Table) -> String {
+        match self {
+            Month::EARLY => format!("{}_early", table.name()),
+            Month(n) => {
+                format!("{}_{:04}_{:02}", table.name(), 1970 + n.div_euclid(12), n.rem_euclid(12) + 1)
+            }
+        }
+    }
+
+    fn parse(table: Table, partition: &str) -> Option<Month> {
+        let rest = partition.strip_prefix(table.name())?.strip_prefix('_')?;
+        if rest == "early" {
+            return Some(Month::EARLY);
+        }
+        let (year, month) = rest.split_once('_')?;
+        Some(Month((year.parse::<i32>().ok()? - 1970) * 12 + month.parse::<i32>().ok()? - 1))
+    }
+}
+
+/// Which partitions are known to exist.
+#[derive(Debug, Default)]
+pub(super) struct Partitions {
+    known: Mutex<HashSet<(Table, Month)>>,
+}
+
+impl Partitions {
+    /// Makes what is missing for rows of these times.
+    pub(super) async fn ensure(
+        &self,
+        conn: &mut PgConnection,
+        table: Table,
+        times: &[i64],
+    ) -> Result<(), StoreError> {
+        for month in self.missing(table, times)? {
+            create(conn, table, month).await?;
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert((table, month));
+        }
+        Ok(())
+    }
+
+    /// Forgets everything: another daemon may have dropped partitions.
+    pub(super) fn forget(&self) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn missing(&self, table: Table, times: &[i64]) -> Result<Vec<Month>, StoreError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missing = Vec::new();
+        // Nearly all rows of a batch are of one month, so a comparison settles nearly all of them.
+        let mut seen = 0..0;
+        for &time in times {
+            if seen.contains(&time) {
+                continue;
+            }
+            let month = Month::of(time)?;
+            let end = Month(month.0 + 1).start()?.1;
+            let start = if month == Month::EARLY { i64::MIN } else { month.start()?.1 };
+            seen = start..end;
+            if !known.contains(&(table, month)) && !missing.contains(&month) {
+                missing.push(month);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Drops the partitions whose every row is older than `before`.
+    pub(super) async fn drop_before(&self, conn: &mut PgConnection, before: i64) -> Result<(), StoreError> {
+        for table in [Table::Readings, Table::Forecasts] {
+            let names: Vec<String> = sqlx::query_scalar(
+                "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid \
+                 where i.inhparent = $1::regclass",
+            )
+            .bind(table.name())
+            .fetch_all(&mut *conn)
+            .await?;
+            for name in names {
+                let Some(month) = Month::parse(table, &name) else { continue };
+                if Month(month.0 + 1).start()?.1 > before {
+                    continue;
+                }
+                // Dropping locks the whole table, and everything queues behind a lock that waits.
+                let sql = format!("set local lock_timeout = '3s'; drop table if exists {name}");
+                let mut tx = conn.begin().await?;
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+                tx.commit().await?;
+                self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&(table, month));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Creates a partition unless it exists. Attaching, unlike `create table … partition of`, takes a
+/// lock that readers and writers of the other partitions do not wait for.
+async fn create(conn: &mut PgConnection, table: Table, month: Month) -> Result<(), StoreError> {
+    let (parent, name) = (table.name(), month.partition(table));
+    let from = if month == Month::EARLY { "minvalue".into() } else { format!("'{}'", month.start()?.0) };
+    let to = Month(month.0 + 1).start()?.0;
+    let mut tx = conn.begin().await?;
+    // Daemons that share the store take turns.
+    sqlx::query("select pg_advisory_xact_lock(hashtext('vidente partitions'))").execute(&mut *tx).await?;
+    let exists: bool =
+        sqlx::query_scalar("select to_regclass($1) is not null").bind(&name).fetch_one(&mut *tx).await?;
+    if !exists {
+        let sql = format!(
+            "create table {name} (like {parent} including defaults including constraints); \
+             alter table {parent} attach partition {name} for values from ({from}) to ('{to}')"
+        );
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    fn micros(text: &str) -> i64 {
+        text.parse::<jiff::Timestamp>().unwrap().as_microsecond()
+    }
+
+    #[test]
+    fn months_have_names_that_parse_back_and_edges_that_meet() {
+        for (time, name, next) in [
+            ("2026-11-23T10:00:00Z", "readings_2026_11", "2026-12-01T00:00:00Z"),
+            ("2026-12-31T23:59:59.999999Z", "readings_2026_12", "2027-01-01T00:00:00Z"),
+            ("1970-01-01T00:00:00Z", "readings_1970_01", "1970-02-01T00:00:00Z"),
+            ("1969-12-31T23:59:59Z", "readings_early", "1970-01-01T00:00:00Z"),
+            ("-000300-01-01T00:00:00Z", "readings_early", "1970-01-01T00:00:00Z"),
+        ] {
+            let month = Month::of(micros(time)).unwrap();
+            assert_eq!(month.partition(Table::Readings), name);
+            assert_eq!(Month::parse(Table::Readings, name), Some(month));
+            assert_eq!(Month(month.0 + 1).start().unwrap().1, micros(next), "end of {name}");
+        }
+        assert!(Month::of(i64::MAX).is_err());
+    }
+
+    #[test]
+    fn each_missing_month_is_named_once() {
+        let times = ["2026-01-31T23:59:59Z", "2026-02-01T00:00:00Z", "2026-01-01T00:00:00Z"].map(micros);
+        let partitions = Partitions::default();
+        assert_eq!(partitions.missing(Table::Readings, &times).unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,185 @@
+//! What is learned from: inputs and targets of every series, made by the code that streams.
+
+use rand::{RngExt, rngs::StdRng};
+
+use super::{LEVELS, MEDIAN, pinball};
+use crate::cell::Batch;
+use crate::features::INPUTS;
+use crate::kernel::Scratch;
+use crate::model::Model;
+use crate::reading::Reading;
+use crate::series::Series;
+use crate::weights::Weights;
+
+/// Share of each series' latest rows kept for validation.
+const VALIDATION: f64 = 0.15;
+/// First rows of a series, in which its scale is still settling.
+const SETTLING: usize = 8;
+/// A next reading later than this many intervals is nothing a one-step forecast was made for.
+const GAP: f64 = 1.5;
+/// Targets are bounded, so that a single fault does not steer an update.
+const BOUND: f32 = 30.0;
+/// Rows before the validation slice that bring the hidden state up to date.
+const LEAD: usize = 256;
+/// First steps of a window, in which the hidden state comes from zero: half weight.
+const COLD: usize = 8;
+
+/// One series: a row for each reading.
+#[derive(Debug)]
+struct Sequence {
+    inputs: Vec<[f32; INPUTS]>,
+    /// Difference to the next reading in units of the scale; NaN where none is to be learned.
+    targets: Vec<f32>,
+    /// First row of the validation slice.
+    split: usize,
+}
+
+/// Inputs and targets of all series of a stream.
+#[derive(Debug, Default)]
+pub struct TrainingSet {
+    sequences: Vec<Sequence>,
+    /// Rows before each sequence, to draw windows evenly over all rows.
+    offsets: Vec<usize>,
+    rows: usize,
+}
+
+/// How a network does on the validation slice.
+pub(super) struct Validation {
+    pub(super) loss: f32,
+    pub(super) relative_error: f32,
+    pub(super) coverage: f32,
+}
+
+impl TrainingSet {
+    /// Adds a series' readings, in order of time. `interval` as in the stream's configuration.
+    pub fn add(&mut self, readings: &[Reading], interval: Option<i64>) {
+        let mut series = Series::default();
+        let mut inputs = Vec::with_capacity(readings.len());
+        let mut targets: Vec<f32> = Vec::with_capacity(readings.len());
+        let mut scale = 1.0;
+        for (row, reading) in readings.iter().enumerate() {
+            if let (Some(last), Some(target)) = (series.last(), targets.last_mut()) {
+                let settled = row > SETTLING && series.gap(reading.time, interval) <= GAP;
+                if settled {
+                    *target = (((reading.value - last.value) / scale) as f32).clamp(-BOUND, BOUND);
+                }
+            }
+            inputs.push(series.advance(*reading, interval));
+            scale = series.scale();
+            targets.push(f32::NAN);
+        }
+        let split = readings.len() - (readings.len() as f64 * VALIDATION) as usize;
+        if split <= SETTLING {
+            return;
+        }
+        self.offsets.push(self.rows);
+        self.rows += split;
+        self.sequences.push(Sequence { inputs, targets, split });
+    }
+
+    /// Series to learn from.
+    #[must_use]
+    pub fn series(&self) -> usize {
+        self.sequences.len()
+    }
+
+    /// Rows that are learned from.
+    #[must_use]
+    pub fn training_rows(&self) -> usize {
+        self.sequences.iter().map(|s| usable(&s.targets[..s.split - 1]).count()).sum()
+    }
+
+    /// Rows that are validated on.
+    #[must_use]
+    pub fn validation_rows(&self) -> usize {
+        self.sequences.iter().map(|s| usable(&s.targets[s.split - 1..]).count()).sum()
+    }
+
+    /// Quantiles of all training targets together.
+    pub(super) fn target_quantiles(&self) -> [f32; 7] {
+        let mut all: Vec<f32> =
+            self.sequences.iter().flat_map(|s| usable(&s.targets[..s.split - 1])).collect();
+        all.sort_unstable_by(f32::total_cmp);
+        LEVELS.map(|l| all.get((l * all.len() as f64) as usize).copied().unwrap_or_default())
+    }
+
+    /// Pinball loss on the validation slice of the training targets' quantiles, with the last value
+    /// as median.
+    pub(super) fn naive_loss(&self) -> f32 {
+        let mut quantiles = self.target_quantiles();
+        quantiles[MEDIAN] = 0.0;
+        quantiles.sort_unstable_by(f32::total_cmp);
+        let (mut sum, mut rows) = (0.0_f64, 0);
+        for s in &self.sequences {
+            for target in usable(&s.targets[s.split - 1..]) {
+                sum += f64::from(pinball(target, &quantiles));
+                rows += 1;
+            }
+        }
+        (sum / f64::from(rows.max(1))) as f32
+    }
+
+    /// Draws windows, evenly over all rows.
+    pub(super) fn sample(&self, steps: usize, batch: usize, rng: &mut StdRng) -> Batch {
+        let rows = steps * batch;
+        let mut out = Batch {
+            steps,
+            batch,
+            inputs: vec![0.0; rows * INPUTS],
+            targets: vec![0.0; rows],
+            mask: vec![0.0; rows],
+        };
+        for lane in 0..batch {
+            let row = rng.random_range(0..self.rows);
+            let at = self.offsets.partition_point(|o| *o <= row) - 1;
+            let sequence = &self.sequences[at];
+            // A row near the end gives a window that ends there, so that late rows count alike.
+            let last_start = (sequence.split - 1).saturating_sub(steps);
+            let start = (row - self.offsets[at]).min(last_start);
+            for step in 0..steps.min(sequence.split - 1 - start) {
+                let to = step * batch + lane;
+                out.inputs[to * INPUTS..(to + 1) * INPUTS].copy_from_slice(&sequence.inputs[start + step]);
+                let target = sequence.targets[start + step];
+                if !target.is_nan() {
+                    out.targets[to] = target;
+                    out.mask[to] = if step < COLD && start > 0 { 0.5 } else { 1.0 };
+                }
+            }
+        }
+        out
+    }
+
+    /// Streams the validation slice through the fused kernel, as the daemon would.
+    pub(super) fn validate(&self, weights: &Weights) -> Validation {
+        let model = Model::new(weights.clone());
+        let mut scratch = Scratch::default();
+        let (mut loss, mut error, mut naive, mut inside, mut rows) =
+            (0.0_f64, 0.0_f64, 0.0_f64, 0_u32, 0_u32);
+        for sequence in &self.sequences {
+            let mut hidden = model.network().zero_state();
+            let from = sequence.split - 1;
+            for row in from.saturating_sub(LEAD)..sequence.inputs.len() {
+                let out =
+                    model.step(&sequence.inputs[row], &mut hidden, &mut scratch).unwrap_or([f32::NAN; 7]);
+                let target = sequence.targets[row];
+                if row >= from && !target.is_nan() {
+                    loss += f64::from(pinball(target, &out));
+                    error += f64::from((target - out[MEDIAN]).abs());
+                    naive += f64::from(target.abs());
+                    inside += u32::from((out[0]..=out[6]).contains(&target));
+                    rows += 1;
+                }
+            }
+        }
+        let rows = f64::from(rows.max(1));
+        Validation {
+            loss: (loss / rows) as f32,
+            relative_error: (error / naive.max(f64::MIN_POSITIVE)) as f32,
+            coverage: (f64::from(inside) / rows) as f32,
+        }
+    }
+}
+
+fn usable(targets: &[f32]) -> impl Iterator<Item = f32> {
+    targets.iter().copied().filter(|t| !t.is_nan())
+}
