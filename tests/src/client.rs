@@ -32,7 +32,6 @@ impl Collected {
 }
 
 /// A subscription whose messages are kept.
-#[derive(Debug)]
 pub struct Subscriber {
     client: Client,
     heard: Arc<Mutex<Vec<Collected>>>,

@@ -15,6 +15,9 @@ use tempfile::TempDir;
 use crate::net::free_port;
 use crate::process::{Process, WAIT, find_program, wait_until};
 
+/// How long a connection or a lock may take to get.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Postgres on a free port, with a socket, in a temporary folder.
 #[derive(Debug)]
 pub struct Postgres {
@@ -152,10 +155,10 @@ impl Database {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let pool = runtime.block_on(async {
             anyhow::Ok(if url.starts_with("sqlite:") {
-                let options = SqliteConnectOptions::from_str(url)?.busy_timeout(Duration::from_secs(10));
+                let options = SqliteConnectOptions::from_str(url)?.busy_timeout(PATIENCE);
                 Pool::Sqlite(SqlitePoolOptions::new().max_connections(1).connect_with(options).await?)
             } else {
-                Pool::Postgres(PgPoolOptions::new().max_connections(1).connect(url).await?)
+                Pool::Postgres(PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE).connect(url).await?)
             })
         })?;
         Ok(Database { runtime, pool })
