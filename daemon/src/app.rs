@@ -93,7 +93,7 @@ pub async fn run(
         None => None,
     };
 
-    let Some(store) = until_stopped(&mut stop, open(&config, &metrics)).await else { return Ok(()) };
+    let store = Store::open(&config.store).await?;
     let admin = Admin {
         metrics: metrics.clone(),
         ready: ready.clone(),
@@ -103,10 +103,12 @@ pub async fn run(
     };
     tasks.spawn("http", admin::serve(listener, admin.router(), stop.clone()));
     started(Started { http, ready: ready.clone() });
-    let Some(restored) = until_stopped(&mut stop, start(&store, &config, &ready)).await else {
-        return Ok(());
+    let restored = tokio::select! {
+        restored = restore(&store, &config, &ready, &metrics) => restored?,
+        // HTTP is all there is to end yet.
+        ended = tasks.until_stopped(&mut stop) => return ended,
     };
-    let Restored { engine: restored_engine, catalog, ids, installed } = restored?;
+    let Restored { engine: restored_engine, catalog, ids, installed } = restored;
 
     // The path of a reading, from its end to its beginning.
     let (records, recorded) = mpsc::unbounded_channel();
@@ -164,27 +166,20 @@ async fn until_stopped<T>(stop: &mut watch::Receiver<bool>, work: impl Future<Ou
     }
 }
 
-/// Opens the store, as often as it takes.
-async fn open(config: &Config, metrics: &Metrics) -> Store {
+/// Waits for the store, however long it is away, and restores the series from it.
+async fn restore(
+    store: &Store,
+    config: &Config,
+    ready: &Ready,
+    metrics: &Metrics,
+) -> anyhow::Result<Restored> {
     let mut wait = Duration::from_millis(200);
-    loop {
-        let error = match Store::open(&config.store).await {
-            Ok(store) => match store.migrate().await {
-                Ok(()) => {
-                    metrics.store_up.set(1);
-                    return store;
-                }
-                Err(error) => error,
-            },
-            Err(error) => error,
-        };
+    while let Err(error) = store.migrate().await {
         tracing::warn!("the store is not there yet, trying again: {error}");
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(STORE_RETRY);
     }
-}
-
-async fn start(store: &Store, config: &Config, ready: &Ready) -> anyhow::Result<Restored> {
+    metrics.store_up.set(1);
     ready.set_migrated();
     let restored = restore::restore(store, config).await.context("restoring the series")?;
     ready.set_restored();

@@ -10,6 +10,21 @@ use crate::encode;
 use crate::record::NewSeries;
 use crate::topic::Outputs;
 
+/// Captured topic levels by name, compact: a map's node would outweigh all else that is kept here.
+pub type Labels = Arc<[(Box<str>, Box<str>)]>;
+
+/// Labels as the pairs that are kept.
+#[must_use]
+pub fn compact(labels: BTreeMap<String, String>) -> Labels {
+    labels.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+/// Labels as the map that is stored and shown.
+#[must_use]
+pub fn map(labels: &Labels) -> BTreeMap<String, String> {
+    labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
 /// What is known of a series besides its state.
 #[derive(Debug)]
 pub struct Entry {
@@ -20,7 +35,7 @@ pub struct Entry {
     /// Name of that stream.
     pub stream_name: Arc<str>,
     /// Captured topic levels by name.
-    pub labels: Arc<BTreeMap<String, String>>,
+    pub labels: Labels,
     /// Topic of its forecasts.
     pub forecast_topic: String,
     /// Start of each of its forecast messages.
@@ -40,7 +55,7 @@ impl Catalog {
         &mut self,
         key: &str,
         (stream, stream_name): (usize, Arc<str>),
-        labels: Arc<BTreeMap<String, String>>,
+        labels: Labels,
         outputs: &Outputs,
     ) {
         let key: Arc<str> = key.into();
@@ -94,7 +109,7 @@ pub struct Route {
     /// What the keys of its series begin with.
     pub prefix: String,
     /// Captured topic levels by name.
-    pub labels: Arc<BTreeMap<String, String>>,
+    pub labels: Labels,
     /// Series of the configured fields, by position.
     pub configured: Vec<Option<SeriesHandle>>,
     /// Series of numeric leaves, by field name.
@@ -109,7 +124,7 @@ impl Route {
             handle,
             key: [&self.prefix, field].concat(),
             stream: stream.to_owned(),
-            labels: (*self.labels).clone(),
+            labels: map(&self.labels),
             field: field.to_owned(),
         }
     }

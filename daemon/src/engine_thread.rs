@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::catalog;
 use crate::encode;
 use crate::ingest::{Effects, Ingest, NAIVE};
 use crate::message::{
@@ -172,7 +173,7 @@ impl EngineThread {
                 SeriesSnapshot {
                     key: entry.key.to_string(),
                     stream: entry.stream_name.to_string(),
-                    labels: (*entry.labels).clone(),
+                    labels: catalog::map(&entry.labels),
                     last: last.map(|(last, (score, anomaly))| LastReading {
                         time: encode::text(last.time),
                         value: last.value,

@@ -10,7 +10,7 @@ use forecaster::series::Outcome;
 use forecaster::{Engine, Reading, SECOND, SeriesHandle, Timestamp, Verdict};
 use hashbrown::HashMap;
 
-use crate::catalog::{Catalog, Route};
+use crate::catalog::{self, Catalog, Route};
 use crate::config::Config;
 use crate::encode::{self, AnomalyMessage, ForecastMessage};
 use crate::message::Packet;
@@ -26,6 +26,9 @@ pub const NAIVE: &str = "naive";
 const EARLIEST: i64 = -62_135_596_800 * SECOND;
 /// Clocks of arrival may step back by this much and readings still count as in order.
 const CLOCK_STEP: i64 = SECOND;
+
+/// Longest series key in bytes: Postgres indexes some 2.7 kB.
+const MAX_KEY: usize = 1024;
 
 struct StreamPath {
     name: Arc<str>,
@@ -141,7 +144,7 @@ impl Ingest {
         Some(Route {
             stream,
             prefix: topic::key_prefix(&path.name, &captures),
-            labels: Arc::new(path.pattern.labels(&captures)),
+            labels: catalog::compact(path.pattern.labels(&captures)),
             configured: vec![None; path.decoder.fields().len()],
             leaves: HashMap::new(),
         })
@@ -209,6 +212,7 @@ impl Ingest {
         let key = [&route.prefix, name].concat();
         let handle = match self.catalog.find(&key) {
             Some(handle) => handle,
+            None if key.len() > MAX_KEY => return Err(Rejection::KeyTooLong),
             None if self.catalog.len() >= self.max_series => return Err(Rejection::SeriesLimit),
             None => {
                 let handle = self.engine.add_series(route.stream);

@@ -26,6 +26,8 @@ pub enum Rejection {
     Duplicate,
     /// `[limits] max_series` is reached.
     SeriesLimit,
+    /// The series key would be longer than stores and brokers take.
+    KeyTooLong,
     /// A retained copy on a stream whose time is the time of arrival.
     Retained,
     /// The store is away, the queue is full and the broker does not wait (QoS 0).
@@ -36,7 +38,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// All of them, in the order of the enum.
-    pub const ALL: [Rejection; 11] = [
+    pub const ALL: [Rejection; 12] = [
         Rejection::Unparseable,
         Rejection::MissingField,
         Rejection::NotANumber,
@@ -45,6 +47,7 @@ impl Rejection {
         Rejection::Future,
         Rejection::Duplicate,
         Rejection::SeriesLimit,
+        Rejection::KeyTooLong,
         Rejection::Retained,
         Rejection::StoreFull,
         Rejection::StoreRefused,
@@ -62,6 +65,7 @@ impl Rejection {
             Rejection::Future => "future",
             Rejection::Duplicate => "duplicate",
             Rejection::SeriesLimit => "series_limit",
+            Rejection::KeyTooLong => "key_too_long",
             Rejection::Retained => "retained",
             Rejection::StoreFull => "store_full",
             Rejection::StoreRefused => "store_refused",

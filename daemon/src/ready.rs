@@ -21,6 +21,12 @@ impl Ready {
         self.restored.store(true, Ordering::Release);
     }
 
+    /// Whether every series continues where it was.
+    #[must_use]
+    pub fn restored(&self) -> bool {
+        self.restored.load(Ordering::Acquire)
+    }
+
     /// Whether the broker has granted the subscriptions of the present connection.
     pub fn set_subscribed(&self, yes: bool) {
         self.subscribed.store(yes, Ordering::Release);

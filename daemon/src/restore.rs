@@ -6,7 +6,7 @@ use anyhow::Context;
 use forecaster::{Engine, Installed, Model, Reading, SeriesHandle, StreamSpec, Timestamp};
 use hashbrown::{HashMap, HashSet};
 
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog};
 use crate::config::Config;
 use crate::store::{SeriesIds, Store};
 use crate::topic::Outputs;
@@ -42,7 +42,7 @@ pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored>
         let Some(stream) = names.iter().position(|name| **name == *row.stream) else { continue };
         let handle = engine.add_series(stream);
         if let Some(name) = names.get(stream) {
-            catalog.add(&row.key, (stream, name.clone()), Arc::new(row.labels), &outputs);
+            catalog.add(&row.key, (stream, name.clone()), catalog::compact(row.labels), &outputs);
         }
         ids.insert(handle, row.id);
         handles.insert(row.id, handle);

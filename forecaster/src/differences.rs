@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::reading::{LEVELS, MEDIAN};
 
 /// Differences remembered.
-const WINDOW: usize = 128;
+const WINDOW: usize = 100;
 /// Below this many differences their spread is taken as normal instead of empirical.
 const EMPIRICAL: usize = 16;
 /// Quantiles of the standard normal distribution at [`LEVELS`].
@@ -15,22 +15,27 @@ const NORMAL: [f64; 7] = [-1.6449, -1.2816, -0.6745, 0.0, 0.6745, 1.2816, 1.6449
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Ring", into = "Ring")]
 pub(crate) struct Differences {
-    ring: Vec<f32>,
-    sorted: Vec<f32>,
+    ring: Vec<f64>,
+    sorted: Vec<f64>,
     next: u32,
+}
+
+/// How many of so many differences may be wild.
+fn wild(differences: usize) -> usize {
+    (differences / 20).max(2)
 }
 
 /// What is stored of [`Differences`]: the order of size follows from the order of time.
 #[derive(Serialize, Deserialize)]
 struct Ring {
-    ring: Vec<f32>,
+    ring: Vec<f64>,
     next: u32,
 }
 
 impl From<Ring> for Differences {
     fn from(Ring { ring, next }: Ring) -> Self {
         let mut sorted = ring.clone();
-        sorted.sort_unstable_by(f32::total_cmp);
+        sorted.sort_unstable_by(f64::total_cmp);
         Differences { ring, sorted, next }
     }
 }
@@ -44,8 +49,13 @@ impl From<Differences> for Ring {
 impl Differences {
     /// Takes in a difference.
     pub(crate) fn observe(&mut self, difference: f64) {
-        let difference = difference as f32;
         if self.ring.len() < WINDOW {
+            if self.ring.len() == self.ring.capacity() {
+                // Growing by halves would leave more room than the window takes, in every series.
+                let room = if self.ring.is_empty() { 4 } else { WINDOW - self.ring.len() };
+                self.ring.reserve_exact(room);
+                self.sorted.reserve_exact(room);
+            }
             self.ring.push(difference);
         } else if let Some(oldest) = self.ring.get_mut(self.next as usize) {
             let at = self.sorted.partition_point(|x| x.total_cmp(oldest).is_lt());
@@ -55,6 +65,43 @@ impl Differences {
         }
         let at = self.sorted.partition_point(|x| x.total_cmp(&difference).is_lt());
         self.sorted.insert(at, difference);
+    }
+
+    /// Differences seen, as far back as they are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Sizes of the differences in falling order, wild ones first.
+    fn largest(&self) -> impl Iterator<Item = f64> {
+        let (mut low, mut high) = (self.sorted.iter(), self.sorted.iter());
+        let (mut bottom, mut top) = (low.next(), high.next_back());
+        (0..self.sorted.len()).map(move |_| match (bottom, top) {
+            (Some(b), Some(t)) if b.abs() > t.abs() => {
+                bottom = low.next();
+                b.abs()
+            }
+            (_, Some(t)) => {
+                top = high.next_back();
+                t.abs()
+            }
+            _ => 0.0,
+        })
+    }
+
+    /// The largest size that is not among the wildest twentieth (two at least).
+    pub(crate) fn bound(&self) -> f64 {
+        self.largest().nth(wild(self.sorted.len())).unwrap_or_default()
+    }
+
+    /// Mean size without the wildest twentieth (two at least).
+    pub(crate) fn trimmed_mean(&self) -> f64 {
+        let wild = wild(self.sorted.len());
+        let kept = self.sorted.len() - wild.min(self.sorted.len());
+        if kept == 0 {
+            return self.largest().last().unwrap_or_default();
+        }
+        self.largest().skip(wild).sum::<f64>() / kept as f64
     }
 
     /// Quantiles of the next difference at [`LEVELS`]; none before the first.
@@ -68,15 +115,15 @@ impl Differences {
             return None;
         }
         if n < EMPIRICAL {
-            let mean_size = self.sorted.iter().map(|d| f64::from(d.abs())).sum::<f64>() / n as f64;
+            let mean_size = self.sorted.iter().map(|d| d.abs()).sum::<f64>() / n as f64;
             let sigma = mean_size * 1.2533 * (1.0 + 2.0 / n as f64);
             return Some(NORMAL.map(|z| z * sigma));
         }
         let mut quantiles = LEVELS.map(|level| {
             let position = level * (n - 1) as f64;
             let at = position as usize;
-            let low = f64::from(self.sorted.get(at).copied().unwrap_or_default());
-            let high = f64::from(self.sorted.get(at + 1).copied().unwrap_or(low as f32));
+            let low = self.sorted.get(at).copied().unwrap_or_default();
+            let high = self.sorted.get(at + 1).copied().unwrap_or(low);
             low + (high - low) * (position - at as f64)
         });
         // The last value, unless the series moves one way only, as a counter does.

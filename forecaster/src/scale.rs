@@ -2,10 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::differences::Differences;
+
 /// Values kept while a series is young and medians stand in for running means.
 const YOUNG: usize = 32;
 /// Readings over which the movement is averaged.
 const MOVE_MEMORY: f64 = 200.0;
+/// Readings over which the movement of the moment is averaged.
+const FAST_MEMORY: f64 = 16.0;
 /// Readings over which the level is averaged.
 const LEVEL_MEMORY: f64 = 500.0;
 /// A movement counts for at most this many times the usual one.
@@ -22,9 +26,6 @@ pub(crate) struct Scale {
     moves: u32,
     movement: f64,
     fast: f64,
-    /// Mean size of the movements that are not zero: the floor in constant stretches.
-    nonzero: f64,
-    nonzero_moves: u32,
     level: f64,
     deviation: f64,
     outliers: u32,
@@ -36,35 +37,26 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 impl Scale {
-    /// Takes in a value, and its movement since the reading before (per square root of the
-    /// intervals between them).
-    pub(crate) fn observe(&mut self, value: f64, movement: Option<f64>) {
+    /// Takes in a value, and the latest movements if it was one; those of a gap count per square
+    /// root of the intervals in it.
+    pub(crate) fn observe(&mut self, value: f64, movement: Option<(f64, &Differences)>) {
         self.observe_level(value);
-        if let Some(movement) = movement {
-            self.observe_movement(movement.abs());
+        if let Some((movement, recent)) = movement {
+            self.observe_movement(movement.abs(), recent);
         }
     }
 
-    fn observe_movement(&mut self, size: f64) {
+    fn observe_movement(&mut self, size: f64, recent: &Differences) {
         self.moves = self.moves.saturating_add(1);
-        let memory = f64::from(self.moves).min(MOVE_MEMORY);
-        if self.young.len() > 2 {
-            // Mean of the movements within the young values, the largest tenth left out.
-            let mut sizes: Vec<f64> = self.young.windows(2).map(|w| (w[1] - w[0]).abs()).collect();
-            sizes.sort_unstable_by(f64::total_cmp);
-            let kept = sizes.len() - sizes.len().div_ceil(10).min(sizes.len() - 1);
-            self.movement = sizes.iter().take(kept).sum::<f64>() / kept as f64;
+        if recent.len() <= YOUNG {
+            self.movement = recent.trimmed_mean();
             self.fast = self.movement;
-        } else {
-            let size = if self.moves > 1 { size.min(CLIP * self.scale()) } else { size };
-            self.movement += (size - self.movement) / memory;
-            self.fast += (size - self.fast) / memory.min(16.0);
+            return;
         }
-        if size > 0.0 {
-            let clipped = if self.nonzero_moves > 0 { size.min(CLIP * self.nonzero) } else { size };
-            self.nonzero_moves = self.nonzero_moves.saturating_add(1);
-            self.nonzero += (clipped - self.nonzero) / f64::from(self.nonzero_moves).min(MOVE_MEMORY);
-        }
+        // What a twentieth of the latest movements exceeds is no fault, however large.
+        let size = size.min((CLIP * self.scale()).max(recent.bound()));
+        self.movement += (size - self.movement) / f64::from(self.moves).min(MOVE_MEMORY);
+        self.fast += (size - self.fast) / FAST_MEMORY;
     }
 
     fn observe_level(&mut self, value: f64) {
@@ -93,7 +85,7 @@ impl Scale {
     /// Usual size of a movement between readings, never zero.
     #[must_use]
     pub(crate) fn scale(&self) -> f64 {
-        self.movement.max(0.1 * self.nonzero).max(1e-9 * self.level.abs()).max(1e-12)
+        self.movement.max(0.5 * self.fast).max(1e-9 * self.level.abs()).max(1e-12)
     }
 
     /// Movements seen.

@@ -151,10 +151,10 @@ impl Series {
             movement = Some(difference / self.gap(reading.time, configured).max(1.0).sqrt());
         }
         let gap = self.gap(reading.time, configured);
-        self.scale.observe(reading.value, movement);
         if let Some(movement) = movement {
             self.differences.observe(movement);
         }
+        self.scale.observe(reading.value, movement.map(|m| (m, &self.differences)));
         self.last = Some(reading);
         let next = Timestamp(reading.time.0 + self.interval(configured).unwrap_or(0));
         features::inputs(reading, difference, gap, next, &self.scale)
@@ -178,7 +178,9 @@ impl Series {
 
     fn first_step(&self) -> Option<[f64; 7]> {
         let (last, offsets) = (self.last?, self.offsets()?);
-        Some(offsets.map(|o| last.value + o)).filter(|q| q.iter().all(|x| x.is_finite()))
+        let quantiles = offsets.map(|o| last.value + o);
+        let quantiles = if self.outlook.is_some() { quantiles } else { tidy(quantiles) };
+        quantiles.iter().all(|q| q.is_finite()).then_some(quantiles)
     }
 
     /// Forecasts `horizon` steps from the newest reading into `out`; none before the second reading.
@@ -238,6 +240,18 @@ impl Series {
         self.outlook = self.outlook.filter(|_| self.scale.moves() >= MIN_MOVES);
         self.expected = self.first_step();
     }
+}
+
+/// Rounds to 14 digits of the largest: what a sum of a value and a difference of values loses at the
+/// end would put a reading that repeats an old one just outside an interval that ends there.
+fn tidy(quantiles: [f64; 7]) -> [f64; 7] {
+    let largest = quantiles.iter().fold(0.0_f64, |a, q| a.max(q.abs()));
+    let digits = 13.0 - largest.log10().floor();
+    if !(0.0..=200.0).contains(&digits) {
+        return quantiles;
+    }
+    let unit = 10_f64.powi(digits as i32);
+    quantiles.map(|q| (q * unit).round() / unit)
 }
 
 /// What a model makes of a series' past.

@@ -19,8 +19,12 @@ pub(super) async fn metrics<P: Pages>(State(admin): State<Arc<Admin<P>>>) -> Res
     }
 }
 
-/// Alive means that the engine thread answers: a process that only serves HTTP is dead.
+/// Alive means that the engine thread answers: a process that only serves HTTP is dead. While the
+/// store is awaited and the series are restored there is no engine yet, and nothing to restart.
 pub(super) async fn live<P: Pages>(State(admin): State<Arc<Admin<P>>>) -> Response {
+    if !admin.ready.restored() {
+        return Json(json!({ "live": true, "restored": false })).into_response();
+    }
     match admin.ask(Query::Streams).await {
         Some(_) => Json(json!({ "live": true })).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "live": false, "missing": ["engine"] })))

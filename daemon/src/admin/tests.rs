@@ -91,6 +91,7 @@ fn engine() -> mpsc::Sender<Message> {
         while let Some(Message::Query(query)) = messages.recv().await {
             match query {
                 Query::Series(answer) => answer.send(vec![series()]).map_err(|_| ()).unwrap(),
+                Query::Handles(_) => unreachable!(),
                 Query::Streams(answer) => answer
                     .send(vec![StreamSnapshot {
                         stream: "climate".into(),
@@ -194,15 +195,19 @@ async fn ready_names_what_is_missing() {
 #[tokio::test]
 async fn live_fails_when_the_engine_is_gone_or_stalled() {
     let server = Server::start(None, engine()).await;
+    server.ready.set_restored();
     assert_eq!(server.get("/live", "").await.status, 200);
 
     let (gone, _) = mpsc::channel(1);
     let server = Server::start(None, gone).await;
+    assert_eq!(server.get("/live", "").await.status, 200, "the engine has not started yet");
+    server.ready.set_restored();
     assert_eq!(server.get("/live", "").await.status, 503);
     assert_eq!(server.get("/api/v1/series", "").await.status, 503);
 
     let (stalled, _kept) = mpsc::channel(1);
     let server = Server::start(None, stalled).await;
+    server.ready.set_restored();
     assert_eq!(server.get("/live", "").await.status, 503);
 }
 

@@ -320,6 +320,7 @@ mod tests {
             ("[mqtt]\nca_file = '/dev/null'", "mqtt.ca_file: is for TLS, but"),
             ("[mqtt]\nurl='mqtts://h'\ncert_file = '/dev/null'", "mqtt.cert_file: needs its other half"),
             ("[mqtt]\nurl='mqtts://h'\nkey_file = '/dev/null'", "mqtt.key_file: needs its other half"),
+            ("[mqtt]\nurl='mqtts://h'\nca_file = '/dev/null'", "mqtt: /dev/null holds no certificate"),
             ("[store]\nurl = 'mysql://h'", "store.url: is no URL of a store"),
             ("[store]\nurl = 'postgres://u:p@h/d'", "store.url: holds a password"),
             ("[store]\nurl = 'sqlite://'", "store.url: names no file"),

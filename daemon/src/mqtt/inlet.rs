@@ -228,3 +228,36 @@ fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// mosquitto's ACL file never refuses a subscription, other brokers do.
+    #[tokio::test]
+    async fn a_refused_subscription_is_not_ready_and_is_tried_again() {
+        let config = config::Mqtt::default();
+        let (client, _link) = Link::open(&config, Role::In).unwrap();
+        let mut inlet = Inlet {
+            client,
+            filters: vec!["a".into(), "b".into()],
+            tx: Some(mpsc::channel(1).0),
+            ready: Arc::default(),
+            metrics: Metrics::new(["s"]).unwrap(),
+            generation: 1,
+            connected: true,
+            resubscribe: None,
+            outages: Outages::new("incoming", &config.url),
+            config,
+        };
+        inlet.subscribed(&[Ok(()), Ok(())]);
+        assert!(!inlet.ready.missing().contains(&"subscribed"));
+        assert!(inlet.resubscribe.is_none());
+        inlet.subscribed(&[Ok(()), Err("NotAuthorized".into())]);
+        assert!(inlet.ready.missing().contains(&"subscribed"));
+        assert!(inlet.resubscribe.is_some());
+        inlet.subscribe();
+        assert!(inlet.resubscribe.is_none());
+    }
+}

@@ -112,6 +112,7 @@ const FORECASTS: &str = "select f.time, f.origin, f.step, coalesce(m.name, 'naiv
 const ANOMALIES: &str = "select time, ended_at, kind, value, score, q05, q95 from anomalies \
      where series_id = $1 and (ended_at is null or ended_at >= $2) order by time";
 
+type SeriesColumns = (i64, String, Json<BTreeMap<String, String>>);
 type AnomalyColumns = (Micros, Option<Micros>, String, f64, f64, f64, f64);
 
 impl Store {
@@ -127,7 +128,7 @@ impl Store {
         }
         let limit = i64::try_from(history).unwrap_or(i64::MAX);
         reading!(self, pool => {
-            let found: Option<(i64, String, Json<BTreeMap<String, String>>)> =
+            let found: Option<SeriesColumns> =
                 sqlx::query_as(SERIES).bind(key).fetch_optional(pool).await?;
             let Some((id, stream, Json(labels))) = found else { return Ok(None) };
             let mut readings: Vec<(Micros, f64, bool)> =

@@ -124,14 +124,16 @@ impl Network {
                 PackedLayer { tiles }
             })
             .collect();
-        let mut packed_head = vec![[0.0; 8]; 1 + padded];
-        for o in 0..OUTPUTS {
-            packed_head[0][o] = weights.head_bias[o];
-            for j in 0..hidden {
-                packed_head[1 + j][o] = weights.head_weight[o * hidden + j];
+        let mut head = vec![[0.0; 8]; 1 + padded];
+        if let Some((bias, rows)) = head.split_first_mut() {
+            bias[..OUTPUTS].copy_from_slice(&weights.head_bias);
+            for (output, from) in weights.head_weight.chunks_exact(hidden).enumerate() {
+                for (row, weight) in rows.iter_mut().zip(from) {
+                    row[output] = *weight;
+                }
             }
         }
-        Network { isa, inputs: weights.sizes.inputs, hidden, padded, layers, head: packed_head }
+        Network { isa, inputs: weights.sizes.inputs, hidden, padded, layers, head }
     }
 
     /// The code this network runs.
