@@ -1,0 +1,45 @@
+//! Ports and HTTP.
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+/// Ports handed out lie below Linux' ephemeral range, so that no outgoing connection takes one
+/// between the check and its use.
+const FIRST: u16 = 15_000;
+const SPAN: u16 = 17_000;
+
+/// A loopback port that nothing listens on, and that this process has not handed out before.
+///
+/// # Errors
+/// If every port of the range is taken.
+pub fn free_port() -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test binaries that run at the same time begin at different places.
+    let begin = (std::process::id().wrapping_mul(97) % u32::from(SPAN)) as u16;
+    for _ in 0..SPAN {
+        let offset = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (begin.wrapping_add(offset)) % SPAN;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port from {FIRST} to {}", FIRST + SPAN)
+}
+
+/// GETs a URL: the status and the body.
+///
+/// # Errors
+/// If no answer comes.
+pub fn get(url: &str) -> Result<(u16, String)> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(10)))
+        .http_status_as_error(false)
+        .build()
+        .into();
+    let mut answer = agent.get(url).call().with_context(|| format!("GET {url}"))?;
+    let body = answer.body_mut().read_to_string().with_context(|| format!("GET {url}"))?;
+    Ok((answer.status().as_u16(), body))
+}

@@ -1,0 +1,98 @@
+//! The commands that end by themselves, and configurations that cannot be used.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use vidente_tests::{Database, vidente};
+
+/// Status and standard error of `vidente check`.
+fn check(dir: &Path, text: &str) -> Result<(Option<i32>, String)> {
+    let file = dir.join("broken.toml");
+    std::fs::write(&file, text)?;
+    let out = vidente(&["check", "--config", file.to_str().context("path")?])?;
+    Ok((out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned()))
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_refused_with_file_key_reason_and_fix() -> Result<()> {
+    const STREAM: &str = "[[stream]]\nname = \"s\"\ntopic = \"in/{x}\"\n";
+    let dir = tempfile::tempdir()?;
+    // Text, key named, and words of reason and fix.
+    let cases = [
+        ("[[stream]]\nname = \"s\"\ntopic = \"in/+\"\n".to_owned(), "topic", ["+", "{"]),
+        ("[[stream]]\nname = \"s\"\ntopic = \"#\"\n".to_owned(), "topic", ["#", "..."]),
+        (format!("[mqtt]\nurl = \"http://x\"\n{STREAM}"), "mqtt.url", ["http", "mqtt://"]),
+        (format!("[mqtt]\nqos = 2\n{STREAM}"), "mqtt.qos", ["2", "1"]),
+        (format!("[store]\nurl = \"mysql://x/y\"\n{STREAM}"), "store.url", ["no URL", "postgres://"]),
+        (format!("[mqtt]\nprotocol = \"4\"\n{STREAM}"), "protocol", ["4", "3.1.1"]),
+        (format!("[training]\nevery = \"soon\"\n{STREAM}"), "every", ["soon", "6h"]),
+        (format!("[forecast]\ntopic = \"out\"\n{STREAM}"), "forecast.topic", ["out", "{series}"]),
+        (format!("[mqtt]\nurll = \"mqtt://x\"\n{STREAM}"), "urll", ["unknown", "url"]),
+        (format!("{STREAM}{STREAM}"), "name", ["s", "differ"]),
+        ("[[stream]]\nname = \"s\"\n".to_owned(), "topic", ["missing", "topic"]),
+        (String::new(), "stream", ["none", "[[stream]]"]),
+    ];
+    for (text, key, words) in cases {
+        let (status, said) = check(dir.path(), &text)?;
+        assert_eq!(status, Some(78), "{text}\n{said}");
+        assert!(said.contains("broken.toml"), "no file in: {said}");
+        assert!(said.contains(key), "no {key} in: {said}");
+        for word in words {
+            assert!(said.contains(word), "no {word} in: {said}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_problem_is_named_at_once() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (status, said) =
+        check(dir.path(), "[mqtt]\nqos = 2\n[model]\nhidden = 0\n[[stream]]\nname = \"s\"\ntopic = \"t\"\n")?;
+    assert_eq!(status, Some(78));
+    assert!(said.contains("mqtt.qos") && said.contains("model.hidden"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn no_configuration_is_refused_with_the_places_looked_at() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let missing = dir.path().join("missing.toml");
+    let out = vidente(&["run", "--config", missing.to_str().context("path")?])?;
+    assert_eq!(out.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("missing.toml"));
+    Ok(())
+}
+
+#[test]
+fn the_shipped_configuration_is_accepted() -> Result<()> {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/vidente.toml");
+    let out = vidente(&["check", "--config", shipped])?;
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    Ok(())
+}
+
+#[test]
+fn migrate_makes_the_schema_and_is_harmless_twice() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let url = format!("sqlite://{}", dir.path().join("v.db").display());
+    let file = dir.path().join("v.toml");
+    std::fs::write(&file, format!("[store]\nurl = \"{url}\"\n[[stream]]\nname = \"s\"\ntopic = \"in/{{x}}\"\n"))?;
+    for _ in 0..2 {
+        let out = vidente(&["migrate", "--config", file.to_str().context("path")?])?;
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    }
+    for table in [
+        "series",
+        "readings",
+        "forecasts",
+        "anomalies",
+        "models",
+        "training_runs",
+        "series_state",
+        "forecast_errors",
+    ] {
+        assert_eq!(Database::connect(&url)?.int(&format!("select count(*) from {table}"))?, 0, "{table}");
+    }
+    Ok(())
+}
