@@ -129,7 +129,8 @@ impl Differences {
             low + (high - low) * (position - at as f64)
         });
         // The last value, unless the series has long moved one way only, as a counter does.
-        let one_way = self.sorted.first().is_some_and(|d| *d > 0.0) || self.sorted.last().is_some_and(|d| *d < 0.0);
+        let one_way =
+            self.sorted.first().is_some_and(|d| *d > 0.0) || self.sorted.last().is_some_and(|d| *d < 0.0);
         if !one_way || n < COUNTER {
             quantiles[..MEDIAN].iter_mut().for_each(|q| *q = q.min(0.0));
             quantiles[MEDIAN] = 0.0;

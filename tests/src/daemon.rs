@@ -25,7 +25,11 @@ pub fn vidente_binary() -> Result<PathBuf> {
             .context("the test executable has no folder")?
             .join("vidente"),
     };
-    ensure!(path.is_file(), "{} is missing; run tests/run, or cargo build --release --workspace", path.display());
+    ensure!(
+        path.is_file(),
+        "{} is missing; run tests/run, or cargo build --release --workspace",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -148,7 +152,11 @@ impl Daemon {
     ///
     /// # Errors
     /// With the last scrape if they do not in time, or if the daemon ends.
-    pub fn wait_metrics(&mut self, what: &str, mut condition: impl FnMut(&Metrics) -> bool) -> Result<Metrics> {
+    pub fn wait_metrics(
+        &mut self,
+        what: &str,
+        mut condition: impl FnMut(&Metrics) -> bool,
+    ) -> Result<Metrics> {
         let mut last = Metrics::default();
         wait_until(what, WAIT, || {
             self.process.ensure_running()?;
