@@ -43,7 +43,8 @@ impl Subscriber {
     /// # Errors
     /// If the broker does not.
     pub fn new(broker: &Mosquitto, filter: &str) -> Result<Subscriber> {
-        let mut options = MqttOptions::new(format!("subscriber-{}", crate::free_port()?), "127.0.0.1", broker.port());
+        let mut options =
+            MqttOptions::new(format!("subscriber-{}", crate::free_port()?), "127.0.0.1", broker.port());
         options.set_max_packet_size(1 << 20, 1 << 20);
         let (client, mut connection) = Client::new(options, 64);
         client.subscribe(filter, QoS::AtLeastOnce)?;

@@ -25,7 +25,11 @@ pub fn vidente_binary() -> Result<PathBuf> {
             .context("the test executable has no folder")?
             .join("vidente"),
     };
-    ensure!(path.is_file(), "{} is missing; run tests/run, or cargo build --release --workspace", path.display());
+    ensure!(
+        path.is_file(),
+        "{} is missing; run tests/run, or cargo build --release --workspace",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -75,6 +79,19 @@ impl Metrics {
         let label = reason.map(|r| format!("reason=\"{r}\""));
         let labels: Vec<&str> = label.as_deref().into_iter().collect();
         self.sum("vidente_readings_rejected_total", &labels)
+    }
+
+    /// The smallest bucket bound of a histogram that holds at least a share of its observations; none
+    /// if only the last, unbounded one does.
+    #[must_use]
+    pub fn quantile(&self, histogram: &str, share: f64) -> Option<f64> {
+        let enough = share * self.sum(&format!("{histogram}_count"), &[]);
+        let prefix = format!("{histogram}_bucket{{le=\"");
+        let buckets = self.0.iter().filter_map(|(key, count)| {
+            let bound: f64 = key.strip_prefix(&prefix)?.split('"').next()?.parse().ok()?;
+            (*count >= enough && bound.is_finite()).then_some(bound)
+        });
+        buckets.min_by(f64::total_cmp)
     }
 
     /// Forecasts published.
@@ -148,7 +165,11 @@ impl Daemon {
     ///
     /// # Errors
     /// With the last scrape if they do not in time, or if the daemon ends.
-    pub fn wait_metrics(&mut self, what: &str, mut condition: impl FnMut(&Metrics) -> bool) -> Result<Metrics> {
+    pub fn wait_metrics(
+        &mut self,
+        what: &str,
+        mut condition: impl FnMut(&Metrics) -> bool,
+    ) -> Result<Metrics> {
         let mut last = Metrics::default();
         wait_until(what, WAIT, || {
             self.process.ensure_running()?;

@@ -158,7 +158,9 @@ impl Database {
                 let options = SqliteConnectOptions::from_str(url)?.busy_timeout(PATIENCE);
                 Pool::Sqlite(SqlitePoolOptions::new().max_connections(1).connect_with(options).await?)
             } else {
-                Pool::Postgres(PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE).connect(url).await?)
+                Pool::Postgres(
+                    PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE).connect(url).await?,
+                )
             })
         })?;
         Ok(Database { runtime, pool })

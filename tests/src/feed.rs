@@ -135,7 +135,8 @@ impl Feed {
 }
 
 fn publisher(broker: &Mosquitto, qos: u8) -> Command {
-    let program = find_program(&["mosquitto_pub"], "mosquitto-clients").unwrap_or_else(|_| "mosquitto_pub".into());
+    let program =
+        find_program(&["mosquitto_pub"], "mosquitto-clients").unwrap_or_else(|_| "mosquitto_pub".into());
     let mut command = Command::new(program);
     command.args(["-h", "127.0.0.1", "-p", &broker.port().to_string(), "-q", &qos.to_string()]);
     command

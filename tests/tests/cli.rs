@@ -77,7 +77,10 @@ fn migrate_makes_the_schema_and_is_harmless_twice() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let url = format!("sqlite://{}", dir.path().join("v.db").display());
     let file = dir.path().join("v.toml");
-    std::fs::write(&file, format!("[store]\nurl = \"{url}\"\n[[stream]]\nname = \"s\"\ntopic = \"in/{{x}}\"\n"))?;
+    std::fs::write(
+        &file,
+        format!("[store]\nurl = \"{url}\"\n[[stream]]\nname = \"s\"\ntopic = \"in/{{x}}\"\n"),
+    )?;
     for _ in 0..2 {
         let out = vidente(&["migrate", "--config", file.to_str().context("path")?])?;
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));

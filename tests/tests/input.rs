@@ -140,7 +140,10 @@ fn payloads_times_and_captures_are_read_as_documented() -> Result<()> {
     let mut daemon = rig.daemon(&settings)?;
     let publish = |topic: &str, payload: &str| Feed::message(&rig.broker, topic, payload.as_bytes(), false);
     // Every numeric leaf, booleans as 0 and 1; the time itself is none.
-    publish("every/hall", "{\"Time\":\"2026-01-01T00:00:00Z\",\"n\":{\"x\":1.25},\"on\":true,\"name\":\"h\"}")?;
+    publish(
+        "every/hall",
+        "{\"Time\":\"2026-01-01T00:00:00Z\",\"n\":{\"x\":1.25},\"on\":true,\"name\":\"h\"}",
+    )?;
     // Seconds, milliseconds, microseconds and nanoseconds of one minute after the other.
     publish("path/p/q", "{\"a\":{\"b\":1},\"c\":{\"d\":10},\"t\":1767225600}")?;
     publish("path/p/q", "{\"a\":{\"b\":2},\"c\":{\"d\":20},\"t\":1767225660000}")?;
@@ -152,16 +155,7 @@ fn payloads_times_and_captures_are_read_as_documented() -> Result<()> {
     assert_eq!((metrics.received(), metrics.rejected(None)), (11.0, 0.0));
     let listed = daemon.json("/api/v1/series")?;
     let keys: Vec<&str> = listed.as_array().into_iter().flatten().filter_map(|s| s["key"].as_str()).collect();
-    assert_eq!(
-        keys,
-        [
-            "bare/one/value",
-            "every/hall/n.x",
-            "every/hall/on",
-            "path/p/q/a.b",
-            "path/p/q/c.d"
-        ]
-    );
+    assert_eq!(keys, ["bare/one/value", "every/hall/n.x", "every/hall/on", "path/p/q/a.b", "path/p/q/c.d"]);
     let path = daemon.json("/api/v1/series/path/p/q/a.b")?;
     let times: Vec<&str> =
         path["readings"].as_array().into_iter().flatten().filter_map(|r| r["time"].as_str()).collect();

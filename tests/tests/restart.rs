@@ -50,10 +50,8 @@ fn compare(end: End, trained: bool) -> Result<()> {
         daemon.wait_stored(begin * SERIES)?;
         daemon.stop()?;
         rig.train(&steady)?;
-        rig.database(&steady)?.execute(&format!(
-            "vacuum into '{}'",
-            rig.store_url("ended").trim_start_matches("sqlite://")
-        ))?;
+        rig.database(&steady)?
+            .execute(&format!("vacuum into '{}'", rig.store_url("ended").trim_start_matches("sqlite://")))?;
     }
     let heard = Subscriber::new(&rig.broker, "vidente/ended/#")?;
     let mut undisturbed = rig.daemon(&steady)?;

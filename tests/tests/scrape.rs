@@ -11,8 +11,7 @@ fn prometheus_scrapes_the_daemon() -> Result<()> {
     let mut daemon = vidente_tests::Daemon::start(&config, http, &rig.dir().join("log"))?;
     let shipped = include_str!("../../deploy/prometheus/prometheus.yml");
     assert!(shipped.contains("127.0.0.1:9464") && shipped.contains("15s"));
-    let prometheus =
-        Prometheus::start(&shipped.replace(":9464", &format!(":{http}")).replace("15s", "1s"))?;
+    let prometheus = Prometheus::start(&shipped.replace(":9464", &format!(":{http}")).replace("15s", "1s"))?;
     Feed::run(&rig.broker, 2, 1, 0..10)?;
     daemon.wait_stored(20)?;
     wait_until("the readings to be seen by Prometheus", WAIT, || {

@@ -33,8 +33,8 @@ fn the_daemon_trains_itself_while_readings_flow() -> Result<()> {
     let first = models.iter().position(|m| *m != "naive").context("never")?;
     assert!(first >= 1_000, "trained before min_readings");
     assert!(models[first..].iter().all(|m| *m != "naive"));
-    let metrics = daemon
-        .wait_metrics("the run to be counted", |m| m.sum("vidente_training_runs_total", &[]) >= 1.0)?;
+    let metrics =
+        daemon.wait_metrics("the run to be counted", |m| m.sum("vidente_training_runs_total", &[]) >= 1.0)?;
     assert!(metrics.sum("vidente_training_duration_seconds_count", &[]) >= 1.0);
     assert!(metrics.sum("vidente_model_version", &[]) >= 1.0);
     assert_eq!((metrics.received(), metrics.rejected(None)), ((published * SERIES) as f64, 0.0));
