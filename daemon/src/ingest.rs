@@ -178,7 +178,7 @@ impl Ingest {
                 Some(reason) => Err(reason),
                 None => self
                     .series(route, field, &mut effects.batch)
-                    .and_then(|handle| self.reading(handle, route.stream, value, origin, effects)),
+                    .and_then(|handle| self.reading(handle, value, origin, effects)),
             };
             if let Err(reason) = taken {
                 metrics.rejected(reason).inc();
@@ -239,7 +239,6 @@ impl Ingest {
     fn reading(
         &mut self,
         handle: SeriesHandle,
-        stream: usize,
         value: f64,
         origin: Origin,
         effects: &mut Effects,
@@ -258,10 +257,8 @@ impl Ingest {
             Verdict::NotFinite => return Err(Rejection::NotFinite),
             Verdict::Future => return Err(Rejection::Future),
             Verdict::Duplicate => return Err(Rejection::Duplicate),
-            Verdict::Late => {
-                self.metrics.stream(stream).late.inc();
-                true
-            }
+            // Counted by the recorder: an old reading that comes twice is a duplicate.
+            Verdict::Late => true,
             Verdict::Accepted(outcome) => {
                 self.publish(handle, reading, &outcome, origin, effects);
                 false

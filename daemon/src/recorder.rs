@@ -14,7 +14,7 @@ pub use backlog::Backlog;
 
 use crate::message::AckToken;
 use crate::metrics::{Metrics, Rejection};
-use crate::record::{SeriesHandle, WriteBatch};
+use crate::record::{ReadingColumns, SeriesHandle, WriteBatch};
 use crate::store::{SeriesIds, Store, StoreError, Written};
 
 /// Readings at which a batch is full.
@@ -160,7 +160,7 @@ impl Recorder {
                 continue;
             }
             match self.write(&part).await {
-                Ok(written) => self.count(&written),
+                Ok(written) => self.count(&part.readings, &written),
                 // Some row is to blame: halve until it stands alone, so that the others pass.
                 Err(error) => match part.split() {
                     Ok((first, second)) => parts.extend([second, first]),
@@ -196,10 +196,15 @@ impl Recorder {
         }
     }
 
-    fn count(&self, written: &Written) {
+    fn count(&self, readings: &ReadingColumns, written: &Written) {
         self.metrics.stored.inc_by(written.stored);
-        for &series in &written.duplicates {
-            self.reject(series, Rejection::Duplicate);
+        let mut duplicates = written.duplicates.iter().peekable();
+        for (position, (&series, late)) in readings.series.iter().zip(&readings.late).enumerate() {
+            if duplicates.next_if_eq(&&position).is_some() {
+                self.reject(series, Rejection::Duplicate);
+            } else if *late && let Some(Some(stream)) = self.stream_of.get(series as usize) {
+                self.metrics.stream(*stream).late.inc();
+            }
         }
     }
 

@@ -38,16 +38,15 @@ impl Tasks {
     /// # Errors
     /// If a task ends before that, with its name and why.
     pub async fn until_stopped(&mut self, stop: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
-        tokio::select! {
-            // If a task ends because it was told to stop, it is not to blame.
-            biased;
-            _ = stop.wait_for(|stop| *stop) => Ok(()),
-            Some(ended) = self.running.join_next_with_id() => {
-                let (name, result) = self.ended(ended);
-                result.with_context(|| format!("{name} broke down"))?;
-                anyhow::bail!("{name} ended before its time")
-            }
-        }
+        let ended = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            Some(ended) = self.running.join_next_with_id() => ended,
+        };
+        let (name, result) = self.ended(ended);
+        result.with_context(|| format!("{name} broke down"))?;
+        // The end may come so soon after the order to stop that this hears of it first.
+        anyhow::ensure!(*stop.borrow(), "{name} ended before its time");
+        Ok(())
     }
 
     /// Waits for all tasks to end.

@@ -8,6 +8,8 @@ use crate::reading::{LEVELS, MEDIAN};
 const WINDOW: usize = 100;
 /// Below this many differences their spread is taken as normal instead of empirical.
 const EMPIRICAL: usize = 16;
+/// Differences of one sign in a row from which a series counts as a counter.
+const COUNTER: usize = 64;
 /// Quantiles of the standard normal distribution at [`LEVELS`].
 const NORMAL: [f64; 7] = [-1.6449, -1.2816, -0.6745, 0.0, 0.6745, 1.2816, 1.6449];
 
@@ -126,9 +128,13 @@ impl Differences {
             let high = self.sorted.get(at + 1).copied().unwrap_or(low);
             low + (high - low) * (position - at as f64)
         });
-        // The last value, unless the series moves one way only, as a counter does.
-        if quantiles[MEDIAN - 1] <= 0.0 && quantiles[MEDIAN + 1] >= 0.0 {
+        // The last value, unless the series has long moved one way only, as a counter does.
+        let one_way =
+            self.sorted.first().is_some_and(|d| *d > 0.0) || self.sorted.last().is_some_and(|d| *d < 0.0);
+        if !one_way || n < COUNTER {
+            quantiles[..MEDIAN].iter_mut().for_each(|q| *q = q.min(0.0));
             quantiles[MEDIAN] = 0.0;
+            quantiles[MEDIAN + 1..].iter_mut().for_each(|q| *q = q.max(0.0));
         }
         Some(quantiles)
     }

@@ -161,7 +161,7 @@ async fn writing_again_changes_nothing(t: Scratch) {
     // As after a commit whose answer was lost.
     batch.readings.value = vec![7.0, 8.0];
     let again = t.store.write(&batch, &mut SeriesIds::default()).await.unwrap();
-    assert_eq!(again, Written { stored: 0, duplicates: vec![0, 0] });
+    assert_eq!(again, Written { stored: 0, duplicates: vec![0, 1] });
     let mut same_ids = SeriesIds::default();
     t.store.write(&batch, &mut same_ids).await.unwrap();
     assert_eq!(same_ids.get(0), first);
@@ -179,14 +179,14 @@ async fn duplicates_are_named(t: Scratch) {
         ..WriteBatch::default()
     };
     let written = t.store.write(&first, &mut ids).await.unwrap();
-    assert_eq!(written, Written { stored: 2, duplicates: vec![0] }, "twice in one batch");
+    assert_eq!(written, Written { stored: 2, duplicates: vec![2] }, "twice in one batch");
     // Large enough for several statements.
     let mut rows: Vec<_> = (1..1000).map(|n| (0, T0 + n * MINUTE, n as f64)).collect();
     rows.insert(500, (1, T0, 9.0));
     rows.push((0, T0 + 7 * MINUTE, 9.0));
     let second = WriteBatch { readings: readings(&rows), ..WriteBatch::default() };
     let written = t.store.write(&second, &mut ids).await.unwrap();
-    assert_eq!(written, Written { stored: 999, duplicates: vec![1, 0] });
+    assert_eq!(written, Written { stored: 999, duplicates: vec![500, 1000] });
     let third = WriteBatch { readings: readings(&[(1, T0 + MINUTE, 2.0)]), ..WriteBatch::default() };
     let written = t.store.write(&third, &mut ids).await.unwrap();
     assert_eq!(written, Written { stored: 1, duplicates: vec![] });

@@ -36,8 +36,8 @@ impl SeriesIds {
 pub struct Written {
     /// Readings that were not there before.
     pub stored: u64,
-    /// The series of each reading that was already there, or twice in the batch.
-    pub duplicates: Vec<SeriesHandle>,
+    /// Position in the batch of each reading that was already there, or twice in the batch.
+    pub duplicates: Vec<usize>,
 }
 
 /// Ids made in the transaction under way, not to be kept unless it commits.
@@ -65,9 +65,9 @@ pub(super) fn written(readings: &ReadingColumns, ids: &[i64], mut inserted: Hash
     let duplicates = ids
         .iter()
         .zip(&readings.time)
-        .zip(&readings.series)
-        .filter(|((id, time), _)| !inserted.remove(&(**id, **time)))
-        .map(|(_, &handle)| handle)
+        .enumerate()
+        .filter(|(_, (id, time))| !inserted.remove(&(**id, **time)))
+        .map(|(position, _)| position)
         .collect();
     Written { stored, duplicates }
 }
