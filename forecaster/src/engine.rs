@@ -13,6 +13,8 @@ use crate::series::{Outcome, Rebuilt, Series};
 
 /// Readings this far ahead of the clock are refused.
 const MAX_AHEAD: i64 = 3600 * SECOND;
+/// Largest value taken: differences and sums of two stay finite.
+const MAX_VALUE: f64 = 1e300;
 /// Inputs kept while a model is being brought up to date; beyond it the model is not installed.
 const MAX_JOURNAL: usize = 1 << 20;
 /// Readings over which a stream's quality is averaged.
@@ -54,7 +56,7 @@ pub enum Verdict {
     Duplicate,
     /// More than an hour ahead of the clock.
     Future,
-    /// Not a finite number.
+    /// Not a finite number, or beyond ±1e300.
     NotFinite,
 }
 
@@ -73,9 +75,8 @@ impl Quality {
         self.seen += 1;
         let memory = (self.seen as f64).min(QUALITY_MEMORY);
         self.inside += (f64::from(u8::from(v.inside)) - self.inside) / memory;
-        // A bounded share of each reading, so that one wild value does not stand for the stream.
-        self.error += (v.error.min(100.0) - self.error) / memory;
-        self.naive_error += (v.naive_error.min(100.0) - self.naive_error) / memory;
+        self.error += (v.error - self.error) / memory;
+        self.naive_error += (v.naive_error - self.naive_error) / memory;
     }
 
     /// Share of readings inside the 90 % interval; none before there were enough to say.
@@ -151,7 +152,7 @@ impl Engine {
     /// If `handle` was not given out by [`Engine::add_series`].
     pub fn observe(&mut self, handle: SeriesHandle, reading: Reading, now: Timestamp) -> Verdict {
         self.steps.clear();
-        if !reading.value.is_finite() {
+        if !(-MAX_VALUE..=MAX_VALUE).contains(&reading.value) {
             return Verdict::NotFinite;
         }
         if reading.time.0.saturating_sub(now.0) > MAX_AHEAD {

@@ -12,6 +12,8 @@ pub const INPUTS: usize = INPUT_NAMES.len();
 
 /// Keeps large values apart without letting them dominate: linear near 0, bounded by ±8.
 fn soften(x: f64) -> f32 {
+    // A wild value over a tiny scale may be infinite.
+    let x = x.clamp(-1e9, 1e9);
     (x / (1.0 + x.abs() / 8.0)) as f32
 }
 

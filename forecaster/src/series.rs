@@ -13,6 +13,8 @@ use crate::scale::Scale;
 
 /// Movements a series must have shown before its scale carries a network's forecast.
 const MIN_MOVES: u32 = 4;
+/// Bound on an error, in units of the scale: a wild value must not stand for a series' quality.
+const MAX_ERROR: f64 = 100.0;
 /// Readings over which the errors of a series are averaged.
 const ERROR_MEMORY: f64 = 500.0;
 
@@ -121,8 +123,8 @@ impl Series {
             expected = expected.map(|q| median + (q - median) * widening);
         }
         let scale = self.scale.scale();
-        let error = (reading.value - expected[MEDIAN]).abs() / scale;
-        let naive_error = (reading.value - last.value).abs() / scale;
+        let error = ((reading.value - expected[MEDIAN]).abs() / scale).min(MAX_ERROR);
+        let naive_error = ((reading.value - last.value).abs() / scale).min(MAX_ERROR);
         let e = &mut self.errors;
         e.seen = e.seen.saturating_add(1);
         let memory = f64::from(e.seen).min(ERROR_MEMORY);
