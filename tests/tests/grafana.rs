@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use vidente_tests::{Daemon, Database, Feed, Prometheus, Reading, Rig, Settings, Store, WAIT, wait_until};
 
@@ -119,19 +119,19 @@ fn postgres(rig: &Rig, settings: &Settings) -> Result<()> {
     let dashboard: Value = serde_json::from_str(SERIES)?;
     let part = Range { from: time(100), to: time(199), interval: 15 };
     for (title, target) in targets(&dashboard)? {
-        let query = sql(string(target, "rawSql")?, &part);
+        let query = sql(string(target, "rawSql")?, &part)?;
         assert!(grafana.row_count(&query)? > 0, "{title}: no rows\n{query}");
     }
     for (name, expected) in [("stream", "climate"), ("series", "climate/hall/dev0/value")] {
         let variables = items(&dashboard["templating"]["list"])?;
         let query = variables.iter().find(|v| v["name"] == name).context(name)?;
-        let rows: Vec<(String,)> = grafana.rows(&sql(string(query, "query")?, &part))?;
+        let rows: Vec<(String,)> = grafana.rows(&sql(string(query, "query")?, &part)?)?;
         assert_eq!(rows.first().map(|r| r.0.as_str()), Some(expected), "{rows:?}");
     }
 
     let query = |title: &str, id: &str, range: &Range| -> Result<String> {
         let found = targets(&dashboard)?.into_iter().find(|(t, q)| *t == title && q["refId"] == id);
-        Ok(sql(string(found.with_context(|| title.to_owned())?.1, "rawSql")?, range))
+        sql(string(found.with_context(|| title.to_owned())?.1, "rawSql")?, range)
     };
     let main = "Readings and the forecast one step before";
     let residuals = "Residuals one step ahead";
@@ -183,7 +183,7 @@ struct Range {
 
 /// What Grafana sends for a query on series 0: its variables and macros expanded as its Postgres data
 /// source does. Times become untyped literals there.
-fn sql(query: &str, range: &Range) -> String {
+fn sql(query: &str, range: &Range) -> Result<String> {
     let stamp = |s: u64| {
         let s = s - Reading::BEGIN;
         format!("'2026-01-{:02}T{:02}:{:02}:{:02}Z'", 1 + s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60)
@@ -195,8 +195,8 @@ fn sql(query: &str, range: &Range) -> String {
         .replace("$__searchFilter", "%")
         .replace("$__interval", &format!("{}s", range.interval));
     while let Some((before, rest)) = text.split_once("$__") {
-        let (call, after) = rest.split_once(')').expect("a macro's closing parenthesis");
-        let (name, arguments) = call.split_once('(').expect("a macro's opening parenthesis");
+        let (call, after) = rest.split_once(')').context("a macro's closing parenthesis")?;
+        let (name, arguments) = call.split_once('(').context("a macro's opening parenthesis")?;
         let column = arguments.split(',').next().unwrap_or_default();
         let seconds = range.interval;
         let expanded = match name {
@@ -204,12 +204,12 @@ fn sql(query: &str, range: &Range) -> String {
             "timeFrom" => from.clone(),
             "timeTo" => to.clone(),
             "timeGroup" => format!("floor(extract(epoch from {column})/{seconds})*{seconds}"),
-            _ => panic!("macro {name} in {query}"),
+            _ => bail!("macro {name} in {query}"),
         };
         text = format!("{before}{expanded}{after}");
     }
-    assert!(!text.contains('$'), "{text}");
-    text
+    ensure!(!text.contains('$'), "{text}");
+    Ok(text)
 }
 
 /// A query with its variables set to all.
