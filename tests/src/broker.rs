@@ -1,7 +1,7 @@
 //! mosquitto.
 
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -84,7 +84,7 @@ impl Mosquitto {
     }
 }
 
-fn launch(config: &PathBuf, log: &PathBuf, port: u16) -> Result<Process> {
+fn launch(config: &Path, log: &Path, port: u16) -> Result<Process> {
     let mut command = Command::new(find_program(&["mosquitto", "/usr/sbin/mosquitto"], "mosquitto")?);
     command.arg("-c").arg(config);
     let mut process = Process::spawn("mosquitto", &command, None, log)?;

@@ -81,6 +81,19 @@ impl Metrics {
         self.sum("vidente_readings_rejected_total", &labels)
     }
 
+    /// The smallest bucket bound of a histogram that holds at least a share of its observations; none
+    /// if only the last, unbounded one does.
+    #[must_use]
+    pub fn quantile(&self, histogram: &str, share: f64) -> Option<f64> {
+        let enough = share * self.sum(&format!("{histogram}_count"), &[]);
+        let prefix = format!("{histogram}_bucket{{le=\"");
+        let buckets = self.0.iter().filter_map(|(key, count)| {
+            let bound: f64 = key.strip_prefix(&prefix)?.split('"').next()?.parse().ok()?;
+            (*count >= enough && bound.is_finite()).then_some(bound)
+        });
+        buckets.min_by(f64::total_cmp)
+    }
+
     /// Forecasts published.
     #[must_use]
     pub fn published(&self) -> f64 {

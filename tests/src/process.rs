@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a test waits for anything before it fails. Generous: it only bounds failure.
@@ -13,6 +14,14 @@ pub const WAIT: Duration = Duration::from_secs(60);
 
 /// Unit of the times in `/proc`, fixed by the kernel's interface.
 const USER_HZ: f64 = 100.0;
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Keeps processes from printing their logs at their end: benchmarks have no test runner that would
+/// hide what is fine.
+pub fn quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
 
 /// Polls until the condition holds.
 ///
@@ -144,7 +153,9 @@ impl Drop for Process {
         // Ended already, or ended now: either way there is nobody to tell.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        println!("--- end of the log of {} ---\n{}", self.name, tail(&self.log()));
+        if !QUIET.load(Ordering::Relaxed) {
+            println!("--- end of the log of {} ---\n{}", self.name, tail(&self.log()));
+        }
     }
 }
 
@@ -153,15 +164,32 @@ fn tail(log: &str) -> String {
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
-/// Processor time a process has used so far, user and system.
+/// Processor time used so far, user and system, by a process and its children that still run.
 ///
 /// # Errors
 /// If the process is gone.
 pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let (mut total, _) = stat(pid)?;
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Some(other) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // A process may end while this looks.
+        if let Ok((time, parent)) = stat(other)
+            && parent == pid
+        {
+            total += time;
+        }
+    }
+    Ok(total)
+}
+
+/// Processor time and parent of a process.
+fn stat(pid: u32) -> Result<(Duration, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in parentheses, may hold spaces; utime and stime are the 12th and 13th field after it.
+    // The name, in parentheses, may hold spaces. After it come the state, the parent, and as 12th and
+    // 13th field utime and stime.
     let (_, rest) = stat.rsplit_once(')').context("stat without a name")?;
-    let ticks: Vec<u64> = rest.split_whitespace().skip(11).take(2).flat_map(str::parse).collect();
-    ensure!(ticks.len() == 2, "stat without times");
-    Ok(Duration::from_secs_f64(ticks.iter().sum::<u64>() as f64 / USER_HZ))
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |at: usize| -> Result<u64> { Ok(fields.get(at).context("stat is short")?.parse()?) };
+    let ticks = (number(11)? + number(12)?) as f64;
+    Ok((Duration::from_secs_f64(ticks / USER_HZ), u32::try_from(number(1)?)?))
 }

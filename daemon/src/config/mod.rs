@@ -1,7 +1,7 @@
 //! The configuration file: its sections, their defaults, and how it is read.
 //!
 //! The only module that knows the `config` crate. Reading checks the shape (types, unknown keys);
-//! [`validate`] checks the meaning.
+//! `validate` checks the meaning.
 
 mod load;
 mod validate;

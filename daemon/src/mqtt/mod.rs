@@ -1,7 +1,7 @@
 //! The two connections to the broker: readings come in over one, forecasts go out over the other.
 //!
 //! The only module, besides the demo's sensors, that knows `rumqttc`. What it must not be trusted
-//! with is handled in [`link`]: packet ids of connections that are gone, requests that outlive them,
+//! with is handled in `link`: packet ids of connections that are gone, requests that outlive them,
 //! packets beyond the size limit, and endless retries.
 
 mod backoff;
