@@ -34,9 +34,9 @@ use crate::training;
 
 /// Messages on the way from the inlet to the engine.
 const INBOX: usize = 8192;
-/// Readings the recorder may hold while the store is away: some 20 MiB with a forecast each.
-const BACKLOG: usize = 100_000;
-/// Forecasts on the way to the broker.
+/// Rows of readings and forecasts that the recorder may hold while the store is away: some 20 MB.
+const BACKLOG: usize = 200_000;
+/// Forecast steps on the way to the broker, some 15 MB as messages.
 const OUT_QUEUE: usize = 65_536;
 /// How long stopping may take.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -97,7 +97,7 @@ pub async fn run(
     let admin = Admin {
         metrics: metrics.clone(),
         ready: ready.clone(),
-        engine: engine.clone(),
+        engine: engine.downgrade(),
         pages: store.clone(),
         token,
     };
@@ -113,15 +113,23 @@ pub async fn run(
     // The path of a reading, from its end to its beginning.
     let (records, recorded) = mpsc::unbounded_channel();
     let (acks, acked) = mpsc::unbounded_channel();
+    let longest = config.stream.iter().map(|s| s.horizon).max().unwrap_or(1).max(1);
     let backlog = Backlog::new(BACKLOG, metrics.store_queue.clone());
-    let out = Arc::new(OutQueue::new(OUT_QUEUE, metrics.clone()));
+    let out = Arc::new(OutQueue::new(OUT_QUEUE / longest, metrics.clone()));
     let streams = config.stream.iter().map(|s| s.name.clone()).collect();
     let stream_of = catalog.iter().map(|e| e.stream).collect();
     let recorder = Recorder::new(store.clone(), metrics.clone(), backlog.clone(), ids, streams, stream_of);
     tasks.spawn_plain("recorder", recorder.run(recorded, acks));
     tasks.spawn("outlet", mqtt::run_outlet(config.mqtt.clone(), out.clone(), metrics.clone(), DRAIN_LIMIT));
     let ingest = Ingest::new(&config, restored_engine, catalog, metrics.clone());
-    let thread = EngineThread { ingest, inbox, records, backlog, out: out.clone(), metrics: metrics.clone() };
+    let thread = EngineThread {
+        ingest,
+        inbox,
+        records,
+        backlog: backlog.clone(),
+        out: out.clone(),
+        metrics: metrics.clone(),
+    };
     let ended = thread_of(thread)?;
     tasks.spawn("engine", async move {
         let result = ended.await.context("the engine thread panicked");
@@ -136,6 +144,7 @@ pub async fn run(
         acked,
         ready.clone(),
         metrics.clone(),
+        backlog.clone(),
         stop.clone(),
     );
     tasks.spawn("inlet", inlet);

@@ -1,10 +1,9 @@
 //! The engine's thread: takes messages one burst at a time, hands rows to the recorder and forecasts
-//! to the outgoing queue. It waits for nobody but the recorder, and for that only where the broker
-//! waits too (QoS 1).
+//! to the outgoing queue. It waits for nobody.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::catalog;
@@ -22,8 +21,6 @@ use crate::recorder::{Backlog, Record};
 const BURST: usize = 256;
 /// States checkpointed between two bursts, so that a checkpoint of many series delays no forecast.
 const SLICE: usize = 128;
-/// How long the thread waits for the recorder before it looks again.
-const WAIT: Duration = Duration::from_millis(100);
 
 /// Everything the thread owns and talks to.
 pub struct EngineThread {
@@ -49,6 +46,8 @@ impl EngineThread {
         let mut record = Record::default();
         // States still to be checkpointed of those that were due at the last tick.
         let mut due = 0_usize;
+        // Told when the store holds the last checkpoint.
+        let mut committed: Option<oneshot::Receiver<()>> = None;
         loop {
             if due == 0 {
                 if self.inbox.blocking_recv_many(&mut burst, BURST) == 0 {
@@ -62,13 +61,31 @@ impl EngineThread {
                 }
                 self.checkpoint(due.min(SLICE), &mut record);
                 due = due.saturating_sub(SLICE);
+                if due == 0 {
+                    let (tell, told) = oneshot::channel();
+                    record.committed.push(tell);
+                    committed = Some(told);
+                }
             }
             for message in burst.drain(..) {
                 match message {
                     Message::Packet(packet) => self.packet(packet, &mut effects, &mut record),
                     Message::Query(query) => self.answer(query),
-                    Message::Trainer(message) => self.train(message, &mut record),
-                    Message::Checkpoint => due = self.ingest.engine.unsaved(),
+                    Message::Trainer(message) => {
+                        // A state taken before must not stand in one record with the one taken after.
+                        self.flush(&mut effects, &mut record);
+                        self.train(message, &mut record);
+                        self.flush(&mut effects, &mut record);
+                    }
+                    // While the last one waits for the store, another would only fill memory.
+                    Message::Checkpoint => {
+                        if due == 0
+                            && committed.as_mut().is_none_or(|c| c.try_recv() != Err(TryRecvError::Empty))
+                        {
+                            due = self.ingest.engine.unsaved();
+                            committed = None;
+                        }
+                    }
                 }
             }
             self.quality();
@@ -79,13 +96,8 @@ impl EngineThread {
     }
 
     fn packet(&mut self, packet: Packet, effects: &mut Effects, record: &mut Record) {
-        let store = self.backlog.has_room() || packet.ack.is_some();
-        if store && !self.backlog.has_room() {
-            // The broker keeps what is not acknowledged, so waiting loses nothing. Forecasts made so
-            // far go out first.
-            self.flush(effects, record);
-            while !self.backlog.wait_for_room(WAIT) {}
-        }
+        // At QoS 1 the inlet has seen to the room.
+        let store = packet.ack.is_some() || self.backlog.has_room();
         self.ingest.packet(&packet, store, effects);
         record.acks.extend(packet.ack);
     }
@@ -105,7 +117,7 @@ impl EngineThread {
         if record.batch.is_empty() && record.acks.is_empty() && record.committed.is_empty() {
             return;
         }
-        self.backlog.add(record.batch.readings.series.len());
+        self.backlog.add(&record.batch);
         // The recorder ends after this thread; if it broke down, the supervisor ends the process.
         let _ = self.records.send(std::mem::take(record));
     }
@@ -131,6 +143,7 @@ impl EngineThread {
                 self.ingest.engine.open_journal(stream);
                 record.committed.push(committed);
             }
+            TrainerMessage::CloseJournal { stream } => self.ingest.engine.close_journal(stream),
             TrainerMessage::Install { stream, model, states, promote, installed } => {
                 let (id, name) = (model.id, model.name.clone());
                 let taken = self.ingest.engine.install(stream, model, states);

@@ -347,7 +347,8 @@ impl Ingest {
         if ended_at.is_none() {
             self.metrics.stream(entry.stream).anomalies.inc();
         }
-        if origin.store {
+        // The end of one that was stored must be, too.
+        if origin.store || ended_at.is_some() {
             effects.batch.anomalies.push(match ended_at {
                 None => AnomalyChange::Began {
                     series: handle,

@@ -48,12 +48,6 @@ pub enum Message {
     Checkpoint,
 }
 
-impl From<Packet> for Message {
-    fn from(packet: Packet) -> Self {
-        Message::Packet(packet)
-    }
-}
-
 /// Questions about the present, answered from memory.
 #[derive(Debug)]
 pub enum Query {
@@ -75,6 +69,11 @@ pub enum TrainerMessage {
         stream: usize,
         /// Told when the store holds everything accepted so far.
         committed: oneshot::Sender<()>,
+    },
+    /// The model will not come after all: stop keeping inputs.
+    CloseJournal {
+        /// Position of the stream in the configuration.
+        stream: usize,
     },
     /// Swap the model in.
     Install {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 pub use backlog::Backlog;
+use backlog::Load;
 
 use crate::message::AckToken;
 use crate::metrics::{Metrics, Rejection};
@@ -113,9 +114,9 @@ impl Recorder {
                 tokio::time::sleep(LINGER).await;
                 record.append_waiting(&mut records);
             }
-            let readings = record.batch.readings.series.len();
+            let load = Load::of(&record.batch);
             self.commit(record.batch).await;
-            self.backlog.release(readings);
+            self.backlog.release(load);
             for ack in record.acks {
                 // The inlet is gone only at shutdown; the broker then delivers again.
                 let _ = acks.send(ack);
@@ -231,12 +232,6 @@ impl Recorder {
             self.reject(series, Rejection::StoreRefused);
         }
         batch.retain_series(|series| !self.refused.contains(&series));
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        self.backlog.close();
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use forecaster::{Engine, Installed, Model, Reading, SeriesHandle, StreamSpec, Timestamp};
 use hashbrown::{HashMap, HashSet};
 
@@ -28,7 +27,7 @@ pub struct Restored {
 /// states of series whose checkpoint holds another model's than the present champion.
 ///
 /// # Errors
-/// If the store fails, or a champion cannot be read.
+/// If the store fails.
 pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored> {
     let specs =
         config.stream.iter().map(|s| StreamSpec { interval: training::interval_of(s), horizon: s.horizon });
@@ -53,15 +52,20 @@ pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored>
             .filter(|(_, h)| catalog.get(**h).is_some_and(|e| e.stream == stream))
             .map(|(id, _)| *id)
             .collect();
+        let mut unreadable = Vec::new();
         for row in store.states(&spec.name).await? {
             let Some(handle) = handles.get(&row.series_id) else { continue };
             match engine.restore(*handle, row.model, &row.state) {
                 Ok(true) => {}
                 Ok(false) => drop(stale.remove(&row.series_id)),
-                // Such a series starts from its stored readings, all of which are replayed below.
-                Err(error) => tracing::warn!(series = row.series_id, %error, "checkpoint left out"),
+                Err(error) => {
+                    tracing::warn!(series = row.series_id, %error, "checkpoint left out, replaying all readings");
+                    unreadable.push(row.series_id);
+                }
             }
         }
+        // Without them the replay below begins with the first reading.
+        store.delete_states(&unreadable).await?;
         let mut replayed = 0_u64;
         store
             .readings_after_states(&spec.name, |row| {
@@ -90,18 +94,21 @@ pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored>
 async fn champions(store: &Store, config: &Config, engine: &mut Engine) -> anyhow::Result<Vec<Option<i64>>> {
     let mut installed = Vec::new();
     for (stream, spec) in config.stream.iter().enumerate() {
-        let champion = store.champion(&spec.name).await?;
-        installed.push(champion.as_ref().map(|row| row.id));
-        if let Some(row) = champion {
-            let model = Model::from_safetensors(&row.weights).with_context(|| {
-                format!("the champion {} of stream \"{}\" cannot be used", row.name, spec.name)
-            })?;
-            let version = i64::from(row.version);
-            engine.set_model(
-                stream,
-                Installed { id: row.id, name: row.name.into(), version, model: Arc::new(model) },
-            );
+        let mut id = None;
+        if let Some(row) = store.champion(&spec.name).await? {
+            match Model::from_safetensors(&row.weights) {
+                Ok(model) => {
+                    id = Some(row.id);
+                    let (name, version) = (row.name.into(), i64::from(row.version));
+                    engine.set_model(stream, Installed { id: row.id, name, version, model: Arc::new(model) });
+                }
+                Err(error) => tracing::error!(
+                    "the champion {} cannot be used, forecasts are naive until the next training: {error}",
+                    row.name
+                ),
+            }
         }
+        installed.push(id);
     }
     Ok(installed)
 }

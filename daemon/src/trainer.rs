@@ -21,6 +21,11 @@ const LOOKS_PER_CHECK: u64 = 15;
 /// A failed run is tried again after this long, or after `every` if that is shorter.
 const RETRY: Duration = Duration::from_secs(300);
 
+/// How long a run may take to end once the daemon stops.
+const GIVE_UP: Duration = Duration::from_secs(5);
+/// Outcome of a run that broke down.
+const FAILED: &str = "failed";
+
 /// See the module.
 pub struct Trainer {
     /// Configuration.
@@ -42,17 +47,20 @@ impl Trainer {
     /// Never for a failed run, which is logged and tried again; only if the engine is gone.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
         let giving_up = Arc::new(AtomicBool::new(false));
-        let work = self.work(giving_up.clone());
+        let busy = Arc::new(AtomicBool::new(false));
+        let mut work = std::pin::pin!(self.work(giving_up.clone(), busy.clone()));
         tokio::select! {
-            result = work => result,
-            _ = stop.wait_for(|stop| *stop) => {
-                giving_up.store(true, Ordering::Relaxed);
-                Ok(())
-            }
+            result = &mut work => return result,
+            _ = stop.wait_for(|stop| *stop) => giving_up.store(true, Ordering::Relaxed),
         }
+        if busy.load(Ordering::Relaxed) {
+            // A run notices within an update or so, and its row says that it was stopped.
+            let _ = tokio::time::timeout(GIVE_UP, work).await;
+        }
+        Ok(())
     }
 
-    async fn work(&mut self, giving_up: Arc<AtomicBool>) -> anyhow::Result<()> {
+    async fn work(&mut self, giving_up: Arc<AtomicBool>, busy: Arc<AtomicBool>) -> anyhow::Result<()> {
         let streams = self.config.stream.clone();
         let mut due: Vec<Instant> = Vec::new();
         for stream in &streams {
@@ -72,8 +80,13 @@ impl Trainer {
                     continue;
                 }
                 let started = Instant::now();
-                let succeeded = self.train(position, stream, giving_up.clone()).await;
-                *at = started + if succeeded { every } else { every.min(RETRY) };
+                busy.store(true, Ordering::Relaxed);
+                let failed = self.train(position, stream, giving_up.clone()).await == FAILED;
+                busy.store(false, Ordering::Relaxed);
+                if giving_up.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                *at = started + if failed { every.min(RETRY) } else { every };
             }
         }
         Ok(())
@@ -106,8 +119,13 @@ impl Trainer {
         }
     }
 
-    /// One run, and the swap; whether both went well.
-    async fn train(&mut self, position: usize, stream: &config::Stream, giving_up: Arc<AtomicBool>) -> bool {
+    /// One run, and the swap; how they ended.
+    async fn train(
+        &mut self,
+        position: usize,
+        stream: &config::Stream,
+        giving_up: Arc<AtomicBool>,
+    ) -> &'static str {
         tracing::info!(stream = %stream.name, "training begins");
         let started = Instant::now();
         let name = stream.name.clone();
@@ -127,7 +145,7 @@ impl Trainer {
                     Ok(()) => "succeeded",
                     Err(error) => {
                         tracing::warn!(stream = %stream.name, "cannot install {}: {error:#}", model.name);
-                        "failed"
+                        FAILED
                     }
                 }
             }
@@ -144,11 +162,11 @@ impl Trainer {
             }
             Err(error) => {
                 tracing::warn!(stream = %stream.name, "training failed: {error:#}");
-                "failed"
+                FAILED
             }
         };
         self.metrics.training_runs.with_label_values(&[stream.name.as_str(), outcome]).inc();
-        outcome == "succeeded"
+        outcome
     }
 
     /// Takes over a champion that another process made.
@@ -172,6 +190,21 @@ impl Trainer {
         id: i64,
         promote: bool,
     ) -> anyhow::Result<()> {
+        let installed = self.swap(position, stream, id, promote).await;
+        match &installed {
+            Ok(()) => self.installed.get_mut(position).into_iter().for_each(|slot| *slot = Some(id)),
+            Err(_) => self.tell(TrainerMessage::CloseJournal { stream: position }).await?,
+        }
+        installed
+    }
+
+    async fn swap(
+        &self,
+        position: usize,
+        stream: &config::Stream,
+        id: i64,
+        promote: bool,
+    ) -> anyhow::Result<()> {
         let row = self.store.model(id).await?.ok_or_else(|| anyhow::anyhow!("model {id} is gone"))?;
         let model = Arc::new(Model::from_safetensors(&row.weights)?);
         let (committed, all_stored) = oneshot::channel();
@@ -188,9 +221,6 @@ impl Trainer {
             result.await?,
             "more readings came during the rebuild than are kept; trying again later"
         );
-        if let Some(slot) = self.installed.get_mut(position) {
-            *slot = Some(id);
-        }
         Ok(())
     }
 

@@ -145,6 +145,10 @@ impl Backtest {
         else {
             return Vec::new();
         };
+        if let (Some(made), Some(last)) = (track.made.front_mut().filter(|made| made.is_empty()), last) {
+            // After one reading neither interval nor spread is known: all there is is the last value.
+            made.push(Step { time: reading.time, mean: last.value, quantiles: [last.value; 7] });
+        }
         let rows: Vec<Row> = track
             .made
             .iter()

@@ -15,6 +15,8 @@ use crate::series::{Outcome, Rebuilt, Series};
 const MAX_AHEAD: i64 = 3600 * SECOND;
 /// Largest value taken: differences and sums of two stay finite.
 const MAX_VALUE: f64 = 1e300;
+/// First byte of an encoded state; to be raised with every change of what a series keeps.
+pub const STATE_VERSION: u8 = 1;
 /// Inputs kept while a model is being brought up to date; beyond it the model is not installed.
 const MAX_JOURNAL: usize = 1 << 20;
 /// Readings over which a stream's quality is averaged.
@@ -120,8 +122,14 @@ pub struct Engine {
 
 /// A checkpoint that cannot be read, for instance one of another version.
 #[derive(Debug, thiserror::Error)]
-#[error("unreadable state: {0}")]
-pub struct StateError(#[from] postcard::Error);
+pub enum StateError {
+    /// Its first byte is not [`STATE_VERSION`].
+    #[error("the state was written by another version")]
+    Version,
+    /// It does not decode.
+    #[error("unreadable state: {0}")]
+    Format(#[from] postcard::Error),
+}
 
 impl Engine {
     /// An engine without series.
@@ -238,6 +246,13 @@ impl Engine {
         }
     }
 
+    /// Stops keeping them: the model will not come after all.
+    pub fn close_journal(&mut self, stream: usize) {
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.journal = None;
+        }
+    }
+
     /// Swaps a model in. `states` are rebuilt from the stored readings; series without one start
     /// from zero. What the journal holds beyond is replayed first, and the next forecast of each
     /// series is the new model's. False, and nothing changed, if the journal overflowed.
@@ -291,7 +306,8 @@ impl Engine {
             let slot = &mut self.slots[handle as usize];
             slot.dirty = false;
             let model = self.streams[slot.stream].model.as_ref().map(|m| m.id);
-            if let (Some(last), Ok(state)) = (slot.series.last(), postcard::to_stdvec(&slot.series)) {
+            let state = postcard::to_extend(&slot.series, vec![STATE_VERSION]);
+            if let (Some(last), Ok(state)) = (slot.series.last(), state) {
                 each(handle, last.time, model, state);
             }
         }
@@ -309,6 +325,7 @@ impl Engine {
         state: &[u8],
     ) -> Result<bool, StateError> {
         let slot = &mut self.slots[handle as usize];
+        let Some((&STATE_VERSION, state)) = state.split_first() else { return Err(StateError::Version) };
         slot.series = postcard::from_bytes(state)?;
         let stale = model != self.streams[slot.stream].model.as_ref().map(|m| m.id);
         if stale {

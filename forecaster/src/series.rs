@@ -1,5 +1,7 @@
 //! One series: what is remembered of it, and how a reading becomes a forecast.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use crate::anomaly::{self, Change, Episode};
@@ -181,7 +183,7 @@ impl Series {
     fn first_step(&self) -> Option<[f64; 7]> {
         let (last, offsets) = (self.last?, self.offsets()?);
         let quantiles = offsets.map(|o| last.value + o);
-        let quantiles = if self.outlook.is_some() { quantiles } else { tidy(quantiles) };
+        let quantiles = if self.outlook.is_some() { quantiles } else { tidy(quantiles, last.value) };
         quantiles.iter().all(|q| q.is_finite()).then_some(quantiles)
     }
 
@@ -244,16 +246,23 @@ impl Series {
     }
 }
 
-/// Rounds to 14 digits of the largest: what a sum of a value and a difference of values loses at the
-/// end would put a reading that repeats an old one just outside an interval that ends there.
-fn tidy(quantiles: [f64; 7]) -> [f64; 7] {
+/// Rounds to 14 digits of the largest, outwards from the last value, which stays as it is: what a sum
+/// of a value and a difference of values loses at the end would put a reading that repeats an old one
+/// just outside an interval that ends there.
+fn tidy(quantiles: [f64; 7], last: f64) -> [f64; 7] {
+    // Shorter than half a digit: nothing but rounding.
+    const SLACK: f64 = 0.01;
     let largest = quantiles.iter().fold(0.0_f64, |a, q| a.max(q.abs()));
     let digits = 13.0 - largest.log10().floor();
     if !(0.0..=200.0).contains(&digits) {
         return quantiles;
     }
     let unit = 10_f64.powi(digits as i32);
-    quantiles.map(|q| (q * unit).round() / unit)
+    quantiles.map(|q| match q.partial_cmp(&last) {
+        Some(Ordering::Less) => (q * unit + SLACK).floor() / unit,
+        Some(Ordering::Greater) => (q * unit - SLACK).ceil() / unit,
+        _ => q,
+    })
 }
 
 /// What a model makes of a series' past.

@@ -46,8 +46,9 @@ pub struct Admin<P> {
     pub metrics: Arc<Metrics>,
     /// Shown at `/ready`.
     pub ready: Arc<Ready>,
-    /// Asked about the present.
-    pub engine: mpsc::Sender<Message>,
+    /// Asked about the present. Weak, since a connection that a client holds open must not keep the
+    /// engine from ending.
+    pub engine: mpsc::WeakSender<Message>,
     /// Asked about the past.
     pub pages: P,
     /// Bearer token asked on everything but `/live` and `/ready`.
@@ -80,7 +81,7 @@ impl<P: Pages> Admin<P> {
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Query) -> Option<T> {
         let (answer, answered) = oneshot::channel();
         let asked = async {
-            self.engine.send(Message::Query(question(answer))).await.ok()?;
+            self.engine.upgrade()?.send(Message::Query(question(answer))).await.ok()?;
             answered.await.ok()
         };
         tokio::time::timeout(ENGINE_LIMIT, asked).await.ok().flatten()

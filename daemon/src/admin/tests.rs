@@ -32,6 +32,7 @@ struct Server {
     asked: Arc<Mutex<Vec<String>>>,
     stop: watch::Sender<bool>,
     served: JoinHandle<std::io::Result<()>>,
+    _engine: mpsc::Sender<Message>,
 }
 
 struct Answer {
@@ -53,6 +54,7 @@ impl Answer {
 
 impl Server {
     async fn start(token: Option<&str>, engine: mpsc::Sender<Message>) -> Server {
+        let weak = engine.downgrade();
         let metrics = Metrics::new(["climate"]).unwrap();
         let ready = Arc::new(Ready::default());
         let asked = Arc::default();
@@ -60,7 +62,7 @@ impl Server {
         let admin = Admin {
             metrics: metrics.clone(),
             ready: ready.clone(),
-            engine,
+            engine: weak,
             pages: Book(keys, Arc::clone(&asked)),
             token: token.map(Into::into),
         };
@@ -68,7 +70,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let served = tokio::spawn(serve(listener, admin.router(), stopped));
-        Server { address, metrics, ready, asked, stop, served }
+        Server { address, metrics, ready, asked, stop, served, _engine: engine }
     }
 
     async fn get(&self, path: &str, headers: &str) -> Answer {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use tokio::sync::{mpsc, watch};
@@ -17,6 +17,8 @@ use crate::config;
 use crate::message::{AckToken, Message, Packet};
 use crate::metrics::Metrics;
 use crate::ready::Ready;
+use crate::recorder::Backlog;
+use crate::training;
 
 /// How long after a refused subscription it is tried again; someone may have changed the rights.
 const RESUBSCRIBE: Duration = Duration::from_secs(30);
@@ -38,6 +40,7 @@ pub async fn run_inlet(
     mut acks: mpsc::UnboundedReceiver<AckToken>,
     ready: Arc<Ready>,
     metrics: Arc<Metrics>,
+    backlog: Arc<Backlog>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let (client, mut link) = Link::open(&config, Role::In)?;
@@ -47,6 +50,7 @@ pub async fn run_inlet(
         tx: Some(tx),
         ready,
         metrics,
+        backlog,
         generation: 0,
         connected: false,
         resubscribe: None,
@@ -118,6 +122,7 @@ struct Inlet {
     tx: Option<mpsc::Sender<Message>>,
     ready: Arc<Ready>,
     metrics: Arc<Metrics>,
+    backlog: Arc<Backlog>,
     /// Counts connections; packet ids are meaningless beyond theirs.
     generation: u64,
     connected: bool,
@@ -187,8 +192,16 @@ impl Inlet {
             retained: incoming.retained,
             ack: incoming.packet_id.map(|packet_id| AckToken { generation: self.generation, packet_id }),
             arrived: Instant::now(),
-            arrived_at: now(),
+            arrived_at: training::now(),
         });
+        if incoming.packet_id.is_some() && !self.backlog.has_room() {
+            // The store is away and memory is full: the broker keeps what is not acknowledged. Should
+            // it lose patience meanwhile, it delivers all of that again.
+            tokio::select! {
+                () = self.backlog.room() => {}
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            }
+        }
         match tx.try_send(message) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(message)) => tokio::select! {
@@ -223,12 +236,6 @@ impl Inlet {
     }
 }
 
-/// Microseconds since the Unix epoch; the clock's range is far smaller than an `i64`'s.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -245,6 +252,7 @@ mod tests {
             tx: Some(mpsc::channel(1).0),
             ready: Arc::default(),
             metrics: Metrics::new(["s"]).unwrap(),
+            backlog: Backlog::new(1, prometheus::IntGauge::new("queue", "test").unwrap()),
             generation: 1,
             connected: true,
             resubscribe: None,

@@ -1,116 +1,70 @@
 //! How much waits to be written, and room for more.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::IntGauge;
 
-/// The bound on the recorder's queue, in readings. The channel itself has none: the engine thread,
-/// which fills it, must choose what to do when the store is away (wait, or reject and count).
+use crate::record::WriteBatch;
+
+/// Between two looks for room: the store is away, or at its limit.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// The bound on the recorder's queue, in rows of readings and forecasts. The channel itself has none:
+/// the engine never waits, so whoever feeds it must (the inlet, at QoS 1), or it rejects and counts.
 #[derive(Debug)]
 pub struct Backlog {
-    queued: AtomicUsize,
+    rows: AtomicUsize,
     capacity: usize,
-    closed: AtomicBool,
-    gauge: IntGauge,
-    lock: Mutex<()>,
-    room: Condvar,
+    readings: IntGauge,
 }
 
 impl Backlog {
-    /// A backlog of at most about `capacity` readings, shown in `gauge`.
+    /// A backlog of at most about `capacity` rows; the readings among them are shown in a gauge.
     #[must_use]
-    pub fn new(capacity: usize, gauge: IntGauge) -> Arc<Backlog> {
-        Arc::new(Backlog {
-            queued: AtomicUsize::new(0),
-            capacity,
-            closed: AtomicBool::new(false),
-            gauge,
-            lock: Mutex::new(()),
-            room: Condvar::new(),
-        })
-    }
-
-    /// Readings that wait to be committed.
-    #[must_use]
-    pub fn queued(&self) -> usize {
-        self.queued.load(Ordering::Acquire)
+    pub fn new(capacity: usize, readings: IntGauge) -> Arc<Backlog> {
+        Arc::new(Backlog { rows: AtomicUsize::new(0), capacity, readings })
     }
 
     /// Whether there is room for more.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.queued() < self.capacity
+        self.rows.load(Ordering::Acquire) < self.capacity
     }
 
-    /// Counts readings in, before they are sent.
-    pub fn add(&self, readings: usize) {
-        self.queued.fetch_add(readings, Ordering::AcqRel);
-        self.gauge.add(i64::try_from(readings).unwrap_or(i64::MAX));
-    }
-
-    /// Blocks the calling thread until there is room, the recorder has ended or the time is up;
-    /// answers whether there is room.
-    #[must_use]
-    pub fn wait_for_room(&self, timeout: Duration) -> bool {
-        if self.has_room() {
-            return true;
+    /// Waits until there is room.
+    pub async fn room(&self) {
+        while !self.has_room() {
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = |(): &mut ()| !self.has_room() && !self.closed.load(Ordering::Acquire);
-        drop(self.room.wait_timeout_while(guard, timeout, waiting));
-        self.has_room()
     }
 
-    /// Counts readings out, once they are committed.
-    pub(super) fn release(&self, readings: usize) {
-        self.queued.fetch_sub(readings, Ordering::AcqRel);
-        self.gauge.sub(i64::try_from(readings).unwrap_or(i64::MAX));
-        self.wake();
+    /// Counts a batch in, before it is sent.
+    pub fn add(&self, batch: &WriteBatch) {
+        let load = Load::of(batch);
+        self.rows.fetch_add(load.rows, Ordering::AcqRel);
+        self.readings.add(i64::try_from(load.readings).unwrap_or(i64::MAX));
     }
 
-    /// Lets go of whoever waits: nothing will be written any more.
-    pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        // The lock orders this after a waiter's look at the count and before its sleep.
-        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
-        self.room.notify_all();
+    /// Counts a batch out, once it is committed.
+    pub(super) fn release(&self, load: Load) {
+        self.rows.fetch_sub(load.rows, Ordering::AcqRel);
+        self.readings.sub(i64::try_from(load.readings).unwrap_or(i64::MAX));
     }
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use super::*;
+/// What a batch weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Load {
+    rows: usize,
+    readings: usize,
+}
 
-    fn backlog(capacity: usize) -> Arc<Backlog> {
-        Backlog::new(capacity, IntGauge::new("queue", "test").unwrap())
-    }
-
-    #[test]
-    fn a_thread_waits_until_there_is_room() {
-        let backlog = backlog(10);
-        backlog.add(10);
-        assert!(!backlog.wait_for_room(Duration::from_millis(1)));
-        let waiter = std::thread::spawn({
-            let backlog = backlog.clone();
-            move || backlog.wait_for_room(Duration::from_secs(60))
-        });
-        backlog.release(4);
-        assert!(waiter.join().unwrap());
-        assert_eq!((backlog.queued(), backlog.gauge.get()), (6, 6));
-    }
-
-    #[test]
-    fn nobody_waits_for_a_recorder_that_has_ended() {
-        let backlog = backlog(1);
-        backlog.add(1);
-        backlog.close();
-        assert!(!backlog.wait_for_room(Duration::from_secs(60)));
+impl Load {
+    /// What a batch weighs.
+    pub(super) fn of(batch: &WriteBatch) -> Load {
+        let readings = batch.readings.series.len();
+        Load { rows: readings + batch.forecasts.series.len(), readings }
     }
 }

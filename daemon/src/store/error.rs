@@ -34,7 +34,7 @@ impl From<sqlx::Error> for StoreError {
                 let code = e.code().unwrap_or_default();
                 if e.try_downcast_ref::<PgDatabaseError>().is_some() {
                     // Data exception, integrity violation, program limit exceeded.
-                    ["22", "23", "54"].iter().any(|class| code.starts_with(class))
+                    ["21", "22", "23", "54"].iter().any(|class| code.starts_with(class))
                 } else {
                     // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH: the low byte of the code.
                     code.parse::<i32>().is_ok_and(|code| matches!(code & 0xff, 18..=20))

@@ -113,6 +113,21 @@ impl Store {
             .collect())
     }
 
+    /// Deletes checkpoints.
+    ///
+    /// # Errors
+    /// If the database is away.
+    pub async fn delete_states(&self, series: &[i64]) -> Result<(), StoreError> {
+        const DELETE: &str = "delete from series_state where series_id = $1";
+        for id in series {
+            match &self.inner {
+                Inner::Postgres(pg) => drop(sqlx::query(DELETE).bind(id).execute(pg.pool()).await?),
+                Inner::Sqlite(lite) => drop(sqlx::query(DELETE).bind(id).execute(lite.writer()).await?),
+            }
+        }
+        Ok(())
+    }
+
     /// Gives each reading that is newer than its series' checkpoint (all, where there is none) and
     /// was fed to the model, by series id and time, as it comes from the database.
     ///

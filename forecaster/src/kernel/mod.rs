@@ -39,12 +39,6 @@ pub struct HiddenState {
 }
 
 impl HiddenState {
-    /// Whether it holds the state of a network (and not of none).
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.h.is_empty()
-    }
-
     /// Hidden output of a layer, of the length it was made with or shorter.
     #[must_use]
     pub fn output(&self, layer: usize, hidden: usize) -> &[f32] {

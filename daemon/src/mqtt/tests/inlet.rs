@@ -14,6 +14,7 @@ use crate::message::{AckToken, Message, Packet};
 use crate::metrics::Metrics;
 use crate::mqtt::run_inlet;
 use crate::ready::Ready;
+use crate::recorder::Backlog;
 
 struct Inlet {
     rx: mpsc::Receiver<Message>,
@@ -31,8 +32,16 @@ impl Inlet {
         let (stop, stopped) = watch::channel(false);
         let (ready, metrics) = (Arc::new(Ready::default()), Metrics::new(["s"]).unwrap());
         let filters = vec!["s/+/x".to_owned(), "s/#".to_owned(), "s/#".to_owned()];
-        let task =
-            tokio::spawn(run_inlet(config, filters, tx, acked, ready.clone(), metrics.clone(), stopped));
+        let task = tokio::spawn(run_inlet(
+            config,
+            filters,
+            tx,
+            acked,
+            ready.clone(),
+            metrics.clone(),
+            Backlog::new(1, metrics.store_queue.clone()),
+            stopped,
+        ));
         Inlet { rx, acks, ready, metrics, stop, task }
     }
 
