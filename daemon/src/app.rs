@@ -140,11 +140,10 @@ pub async fn run(
     let inlet = mqtt::run_inlet(
         config.mqtt.clone(),
         filters,
-        engine.clone(),
+        mqtt::Intake { engine: engine.clone(), backlog },
         acked,
         ready.clone(),
         metrics.clone(),
-        backlog.clone(),
         stop.clone(),
     );
     tasks.spawn("inlet", inlet);

@@ -46,7 +46,7 @@ pub fn run(cli: Cli) -> ExitCode {
 async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => {
-            log("info");
+            log("info,sqlx=warn");
             app::run(load(args)?, signals()?, |started| tracing::info!("http://{}/", started.http)).await
         }
         Command::Demo(args) => {

@@ -23,6 +23,15 @@ use crate::training;
 /// How long after a refused subscription it is tried again; someone may have changed the rights.
 const RESUBSCRIBE: Duration = Duration::from_secs(30);
 
+/// Where readings go, and whether there is room for what must be stored.
+#[derive(Debug)]
+pub struct Intake {
+    /// To the engine.
+    pub engine: mpsc::Sender<Message>,
+    /// What waits for the store.
+    pub backlog: Arc<Backlog>,
+}
+
 /// Runs the incoming connection until `stop` is true and `acks` is closed and written.
 ///
 /// Each packet goes to `tx`. When `tx` is full this waits, and with it the broker, through TCP;
@@ -32,15 +41,14 @@ const RESUBSCRIBE: Duration = Duration::from_secs(30);
 /// keeps the session.
 ///
 /// # Errors
-/// If a file named in the configuration cannot be used, or if `tx` is closed from the other end.
+/// If a file named in the configuration cannot be used, or if the engine is closed from the other end.
 pub async fn run_inlet(
     config: config::Mqtt,
     filters: Vec<String>,
-    tx: mpsc::Sender<Message>,
+    Intake { engine: tx, backlog }: Intake,
     mut acks: mpsc::UnboundedReceiver<AckToken>,
     ready: Arc<Ready>,
     metrics: Arc<Metrics>,
-    backlog: Arc<Backlog>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let (client, mut link) = Link::open(&config, Role::In)?;

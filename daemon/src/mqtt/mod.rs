@@ -11,7 +11,7 @@ mod options;
 mod outlet;
 mod tls;
 
-pub use inlet::run_inlet;
+pub use inlet::{Intake, run_inlet};
 pub use outlet::run_outlet;
 
 pub(crate) use tls::client_config as tls_config;

@@ -121,9 +121,11 @@ impl Store {
         const DELETE: &str = "delete from series_state where series_id = $1";
         for id in series {
             match &self.inner {
-                Inner::Postgres(pg) => drop(sqlx::query(DELETE).bind(id).execute(pg.pool()).await?),
-                Inner::Sqlite(lite) => drop(sqlx::query(DELETE).bind(id).execute(lite.writer()).await?),
-            }
+                Inner::Postgres(pg) => sqlx::query(DELETE).bind(id).execute(pg.pool()).await?.rows_affected(),
+                Inner::Sqlite(lite) => {
+                    sqlx::query(DELETE).bind(id).execute(lite.writer()).await?.rows_affected()
+                }
+            };
         }
         Ok(())
     }

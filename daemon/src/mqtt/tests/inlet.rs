@@ -12,7 +12,7 @@ use super::{PROTOCOLS, config};
 use crate::config::Mqtt;
 use crate::message::{AckToken, Message, Packet};
 use crate::metrics::Metrics;
-use crate::mqtt::run_inlet;
+use crate::mqtt::{Intake, run_inlet};
 use crate::ready::Ready;
 use crate::recorder::Backlog;
 
@@ -35,11 +35,10 @@ impl Inlet {
         let task = tokio::spawn(run_inlet(
             config,
             filters,
-            tx,
+            Intake { engine: tx, backlog: Backlog::new(1, metrics.store_queue.clone()) },
             acked,
             ready.clone(),
             metrics.clone(),
-            Backlog::new(1, metrics.store_queue.clone()),
             stopped,
         ));
         Inlet { rx, acks, ready, metrics, stop, task }
