@@ -73,6 +73,10 @@ fn common(mqtt: &Mqtt, role: Role) -> Result<Common> {
     })
 }
 
+/// Messages of QoS 1 that the broker may send ahead of our acks, which come after a commit. mosquitto
+/// takes this over its own limit of 20, at which a burst fills its queue of 1,000 and loses the rest.
+const RECEIVE_MAXIMUM: u16 = 10_000;
+
 /// Options for MQTT 3.1.1, and the TCP options, which this version keeps elsewhere.
 pub(super) fn v4(mqtt: &Mqtt, role: Role) -> Result<(rumqttc::MqttOptions, NetworkOptions)> {
     let common = common(mqtt, role)?;
@@ -108,6 +112,7 @@ pub(super) fn v5(mqtt: &Mqtt, role: Role) -> Result<v5::MqttOptions> {
             options
                 .set_clean_start(false)
                 .set_session_expiry_interval(Some(SESSION_EXPIRY_SECONDS))
+                .set_receive_maximum(Some(RECEIVE_MAXIMUM))
                 .set_manual_acks(true);
         }
         Role::Out => {

@@ -7,6 +7,10 @@ use super::testing::{Scratch, postgres, sqlite};
 use super::*;
 use crate::record::{AnomalyChange, NewSeries, ReadingColumns, SeriesHandle, StateRow};
 
+mod queries;
+
+use queries::*;
+
 const MINUTE: i64 = 60_000_000;
 /// 2026-11-23T10:00:00Z.
 const T0: i64 = 1_795_428_000_000_000;
@@ -317,197 +321,6 @@ async fn readings_of_any_time_are_welcome(t: Scratch) {
     assert_eq!(page.forecasts.len(), 8);
 }
 
-async fn pruning_keeps_what_is_newer(t: Scratch) {
-    let mut ids = two_series(&t.store).await;
-    let day = 24 * 60 * MINUTE;
-    let mut batch = WriteBatch::default();
-    for n in 0..200 {
-        let time = T0 - n * day;
-        batch.append(WriteBatch {
-            readings: readings(&[(0, time, 1.0), (1, time, 1.0)]),
-            ..WriteBatch::default()
-        });
-        forecast(&mut batch, 0, time, 1, 1.0);
-        batch.anomalies.extend([
-            AnomalyChange::Began {
-                series: 0,
-                time,
-                kind: "value",
-                value: 1.0,
-                score: 1.0,
-                q05: 0.0,
-                q95: 0.0,
-            },
-            AnomalyChange::Ended { series: 0, time, ended_at: time + 1 },
-        ]);
-    }
-    batch.anomalies.pop();
-    t.store.write(&batch, &mut ids).await.unwrap();
-    let before = T0 - 100 * day;
-    t.store.prune(before).await.unwrap();
-    let kept = history(&t.store, "climate", i64::MIN).await;
-    let newer = kept.iter().filter(|r| r.1 >= before).count();
-    assert_eq!(newer, 202, "nothing newer is lost");
-    assert!(kept.iter().all(|r| r.1 >= before - 31 * day), "older goes, in Postgres by the month");
-    let forecasts = count(&t.store, "select count(*) from forecasts").await;
-    assert!((101..=132).contains(&forecasts), "{forecasts}");
-    assert_eq!(
-        count(&t.store, "select count(*) from anomalies").await,
-        102,
-        "100 newer, one at, one lasting"
-    );
-    // What was pruned may come again, as after a long outage.
-    let mut old = WriteBatch { readings: readings(&[(0, T0 - 199 * day, 1.0)]), ..WriteBatch::default() };
-    forecast(&mut old, 0, T0 - 199 * day, 1, 1.0);
-    assert_eq!(t.store.write(&old, &mut ids).await.unwrap().stored, 1);
-    // Pruned by another daemon: this one's knowledge of partitions is out of date.
-    Store::open(&t.config).await.unwrap().prune(before).await.unwrap();
-    assert_eq!(t.store.write(&old, &mut ids).await.unwrap().stored, 1);
-}
-
-async fn one_champion_a_stream(t: Scratch) {
-    let new = |stream: &str, n: u8| NewModel {
-        stream: stream.into(),
-        cell: "lstm".into(),
-        created_at: T0 + i64::from(n),
-        metrics: json!({"mae": 0.5, "n": n}),
-        weights: vec![n, 0, 255],
-    };
-    let first = t.store.save_model(&new("climate", 1)).await.unwrap();
-    let second = t.store.save_model(&new("climate", 2)).await.unwrap();
-    let other = t.store.save_model(&new("power", 3)).await.unwrap();
-    assert_eq!(
-        (first.name.as_str(), second.name.as_str(), other.name.as_str()),
-        ("climate-1", "climate-2", "power-1")
-    );
-    assert_eq!(t.store.save_model(&new("climate", 2)).await.unwrap(), second, "safe to repeat");
-    assert!(t.store.champion("climate").await.unwrap().is_none());
-    t.store.promote(first.id).await.unwrap();
-    t.store.promote(other.id).await.unwrap();
-    let batch = WriteBatch { promote: vec![second.id], ..WriteBatch::default() };
-    t.store.write(&batch, &mut SeriesIds::default()).await.unwrap();
-    t.store.write(&batch, &mut SeriesIds::default()).await.unwrap();
-    let champion = t.store.champion("climate").await.unwrap().unwrap();
-    assert_eq!((champion.id, champion.version, champion.weights), (second.id, 2, vec![2, 0, 255]));
-    assert_eq!((champion.created_at, champion.metrics), (T0 + 2, json!({"mae": 0.5, "n": 2})));
-    let listed = t.store.models().await.unwrap();
-    let status: Vec<_> =
-        listed.iter().map(|m| (m.name.as_str(), m.status.as_str(), m.weights.len())).collect();
-    assert_eq!(
-        status,
-        [("climate-1", "retired", 0), ("climate-2", "champion", 0), ("power-1", "champion", 0)]
-    );
-    t.store.promote(first.id).await.unwrap();
-    assert_eq!(t.store.champion("climate").await.unwrap().unwrap().id, first.id, "a rollback");
-    assert!(t.store.promote(999).await.unwrap_err().is_refused());
-}
-
-async fn training_runs_are_noted(t: Scratch) {
-    let run = t.store.start_training_run("climate", T0).await.unwrap();
-    assert_eq!(count(&t.store, "select count(*) from training_runs where status = 'running'").await, 1);
-    let outcome = RunOutcome {
-        finished_at: T0 + 1,
-        status: "failed",
-        error: Some("a \0 in it".into()),
-        metrics: json!({}),
-        model: None,
-    };
-    t.store.finish_training_run(run, &outcome).await.unwrap();
-    assert_eq!(count(&t.store, "select count(*) from training_runs where status = 'failed' and finished_at > started_at and error is not null").await, 1);
-}
-
-async fn a_page_shows_the_newest_readings(t: Scratch) {
-    let mut ids = two_series(&t.store).await;
-    let model = NewModel {
-        stream: "climate".into(),
-        cell: "lstm".into(),
-        created_at: T0,
-        metrics: json!({}),
-        weights: vec![],
-    };
-    let model = t.store.save_model(&model).await.unwrap();
-    let mut batch = WriteBatch::default();
-    for n in 0..10 {
-        let time = T0 + n * MINUTE;
-        batch.append(WriteBatch { readings: readings(&[(0, time, n as f64)]), ..WriteBatch::default() });
-        for step in 1..=3 {
-            forecast(&mut batch, 0, time, step, n as f64);
-        }
-    }
-    batch.forecasts.model.iter_mut().skip(15).for_each(|m| *m = Some(model.id));
-    let began = |time| AnomalyChange::Began {
-        series: 0,
-        time,
-        kind: "value",
-        value: 1.0,
-        score: 0.9,
-        q05: 0.0,
-        q95: 0.5,
-    };
-    batch.anomalies = vec![
-        began(T0),
-        AnomalyChange::Ended { series: 0, time: T0, ended_at: T0 + MINUTE },
-        began(T0 + 2 * MINUTE),
-        AnomalyChange::Ended { series: 0, time: T0 + 2 * MINUTE, ended_at: T0 + 7 * MINUTE },
-        began(T0 + 9 * MINUTE),
-    ];
-    t.store.write(&batch, &mut ids).await.unwrap();
-    let page = t.store.series_page("climate/a/value", 6).await.unwrap().unwrap();
-    assert_eq!((page.series.as_str(), page.stream.as_str()), ("climate/a/value", "climate"));
-    let values: Vec<f64> = page.readings.iter().map(|r| r.value).collect();
-    assert_eq!(values, [4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
-    assert_eq!(page.readings[0].time, "2026-11-23T10:04:00Z");
-    let shown: Vec<_> = page.forecasts.iter().map(|f| (f.mean, f.step, f.model.as_str())).collect();
-    assert_eq!(
-        shown,
-        [
-            (4.0, 1, "naive"),
-            (5.0, 1, "climate-1"),
-            (6.0, 1, "climate-1"),
-            (7.0, 1, "climate-1"),
-            (8.0, 1, "climate-1"),
-            (9.0, 1, "climate-1"),
-            (9.0, 2, "climate-1"),
-            (9.0, 3, "climate-1"),
-        ]
-    );
-    let last = page.forecasts.last().unwrap();
-    assert_eq!((last.origin.as_str(), last.time.as_str()), ("2026-11-23T10:09:00Z", "2026-11-23T10:12:00Z"));
-    assert_eq!((last.q05, last.q50, last.q95), (9.0 - 0.3, 9.0, 9.0 + 0.3));
-    let ends: Vec<_> = page.anomalies.iter().map(|a| a.ended_at.as_deref()).collect();
-    assert_eq!(ends, [Some("2026-11-23T10:07:00Z"), None]);
-    let json = serde_json::to_value(&page).unwrap();
-    assert!(["readings", "forecasts", "anomalies"].iter().all(|name| json[name].is_array()));
-    let empty = t.store.series_page("climate/b/value", 6).await.unwrap().unwrap();
-    assert!(empty.readings.is_empty() && empty.forecasts.is_empty());
-    assert!(t.store.series_page("climate/none/value", 6).await.unwrap().is_none());
-    assert!(t.store.series_page("climate/\0/value", 6).await.unwrap().is_none());
-}
-
-async fn forecasts_are_joined_with_what_came(t: Scratch) {
-    let mut ids = two_series(&t.store).await;
-    // Due at minutes 1 and 2: one comes 29 s late, two within the second window.
-    let mut batch = WriteBatch {
-        readings: readings(&[
-            (0, T0, 1.0),
-            (0, T0 + MINUTE + 29_000_000, 2.0),
-            (0, T0 + 2 * MINUTE - 10, 9.0),
-            (0, T0 + 2 * MINUTE + 10, 30.0),
-            (1, T0 + MINUTE, 100.0),
-        ]),
-        ..WriteBatch::default()
-    };
-    forecast(&mut batch, 0, T0, 1, 2.25);
-    forecast(&mut batch, 0, T0, 2, 3.0);
-    forecast(&mut batch, 0, T0, 3, 3.0);
-    t.store.write(&batch, &mut ids).await.unwrap();
-    let sql =
-        "select step, actual, error, inside from forecast_errors where key = 'climate/a/value' order by step";
-    let rows: Vec<(i16, f64, f64, bool)> =
-        reading!(t.store, pool => sqlx::query_as(sql).fetch_all(pool).await.unwrap());
-    assert_eq!(rows, [(1, 2.0, -0.25, true), (2, 9.0, 6.0, false)], "the third has not come");
-}
-
 async fn hostile_labels_do_not_fail_a_batch(t: Scratch) {
     let mut hostile = series(0, "climate/a/value");
     hostile.labels = [("si\0te".to_owned(), "\0'; drop table series; --\"\\u0000\u{202e}".to_owned())].into();
@@ -522,21 +335,6 @@ async fn hostile_labels_do_not_fail_a_batch(t: Scratch) {
     let stored = t.store.series().await.unwrap();
     assert_eq!(stored[0].labels["si\u{fffd}te"], "\u{fffd}'; drop table series; --\"\\u0000\u{202e}");
     assert_eq!(stored[0].field, "f\u{fffd}");
-}
-
-async fn history_and_counts_of_a_stream(t: Scratch) {
-    let mut ids = two_series(&t.store).await;
-    let batch = WriteBatch {
-        new_series: vec![series(2, "power/a/value")],
-        readings: readings(&[(0, T0, 1.0), (1, T0 + 1, 2.0), (0, T0 + 2, 3.0), (2, T0 + 9, 4.0)]),
-        ..WriteBatch::default()
-    };
-    t.store.write(&batch, &mut ids).await.unwrap();
-    let (a, b) = (ids.get(0).unwrap(), ids.get(1).unwrap());
-    assert_eq!(history(&t.store, "climate", T0 + 1).await, [(a, T0 + 2, 3.0), (b, T0 + 1, 2.0)]);
-    assert_eq!(t.store.reading_count("climate", T0 + 1).await.unwrap(), 2);
-    assert_eq!(t.store.reading_count("climate", 0).await.unwrap(), 3);
-    assert_eq!(t.store.newest("climate").await.unwrap(), Some(T0 + 2));
 }
 
 async fn concurrent_writers_create_the_same_partitions_and_series(t: Scratch) {
