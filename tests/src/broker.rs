@@ -18,9 +18,11 @@ pub enum Persistence {
     Memory,
     /// In its database file.
     Disk,
+    /// In memory, and with the queue limits that mosquitto has by default.
+    Default,
 }
 
-/// A mosquitto with unlimited queues, as `deploy/mosquitto/vidente.conf` sets them.
+/// A mosquitto, with unlimited queues as `deploy/mosquitto/vidente.conf` sets them unless said otherwise.
 #[derive(Debug)]
 pub struct Mosquitto {
     port: u16,
@@ -43,7 +45,9 @@ impl Mosquitto {
             "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nlog_dest stdout\n\
              log_type error\nlog_type warning\nlog_type notice\n"
         );
-        text += include_str!("../../deploy/mosquitto/vidente.conf");
+        if persistence != Persistence::Default {
+            text += include_str!("../../deploy/mosquitto/vidente.conf");
+        }
         if persistence == Persistence::Memory {
             // The last of a repeated key counts.
             text += "\npersistence false\n";

@@ -63,11 +63,19 @@ impl Rig {
     /// # Errors
     /// If one does not come up.
     pub fn new(store: Store) -> Result<Rig> {
+        Rig::on(Persistence::Memory, store)
+    }
+
+    /// Starts a certain broker, and a store.
+    ///
+    /// # Errors
+    /// If one does not come up.
+    pub fn on(broker: Persistence, store: Store) -> Result<Rig> {
         let postgres = match store {
             Store::Postgres => Some(Postgres::start()?),
             Store::Sqlite => None,
         };
-        Ok(Rig { broker: Mosquitto::start(Persistence::Memory)?, postgres, dir: tempfile::tempdir()? })
+        Ok(Rig { broker: Mosquitto::start(broker)?, postgres, dir: tempfile::tempdir()? })
     }
 
     /// The folder for the test's own files.

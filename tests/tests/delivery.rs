@@ -2,7 +2,7 @@
 //! that go away.
 
 use anyhow::Result;
-use vidente_tests::{Database, Feed, Rig, Settings, Store, Subscriber};
+use vidente_tests::{Database, Feed, Persistence, Rig, Settings, Store, Subscriber};
 
 const SERIES: usize = 4;
 
@@ -14,6 +14,19 @@ fn every_protocol_and_quality_of_service_works_on_postgres() -> Result<()> {
 #[test]
 fn every_protocol_and_quality_of_service_works_on_sqlite() -> Result<()> {
     matrix(Store::Sqlite)
+}
+
+/// mosquitto by default has 20 messages on the way and drops what comes beyond 1,000 more.
+#[test]
+fn a_burst_does_not_overflow_a_broker_that_nobody_has_tuned() -> Result<()> {
+    let rig = Rig::on(Persistence::Default, Store::Postgres)?;
+    let settings = Settings::climate();
+    let mut daemon = rig.daemon(&settings)?;
+    Feed::run(&rig.broker, 20, 1, 0..200)?;
+    let metrics = daemon.wait_stored(4_000)?;
+    assert_eq!((metrics.received(), metrics.rejected(None)), (4_000.0, 0.0));
+    daemon.stop()?;
+    assert_complete(&rig.database(&settings)?, 20, 200)
 }
 
 fn matrix(store: Store) -> Result<()> {
