@@ -158,6 +158,7 @@ impl Ingest {
         let metrics = metrics.stream(route.stream);
         metrics.received.inc_by((decoded.readings().len() + decoded.rejections().len()) as u64);
         for reason in decoded.rejections() {
+            tracing::debug!(topic = packet.topic, reason = reason.label(), "reading rejected");
             metrics.rejected(*reason).inc();
         }
         let origin = Origin {
@@ -181,6 +182,7 @@ impl Ingest {
                     .and_then(|handle| self.reading(handle, value, origin, effects)),
             };
             if let Err(reason) = taken {
+                tracing::debug!(topic = packet.topic, value, reason = reason.label(), "reading rejected");
                 metrics.rejected(reason).inc();
             }
         }

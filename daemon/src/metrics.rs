@@ -210,6 +210,11 @@ impl Metrics {
         let store_up = int_gauge("vidente_store_up", "1 while the store takes writes.")?;
         let mqtt_connected = int_gauge("vidente_mqtt_connected", "1 while the incoming connection stands.")?;
         let store_queue = int_gauge("vidente_store_queue_readings", "Readings waiting to be committed.")?;
+        let unknown = |gauge: Gauge| {
+            // 0 would read as a perfect error, or an interval that never holds.
+            gauge.set(f64::NAN);
+            gauge
+        };
         let streams = streams
             .into_iter()
             .map(|s| StreamMetrics {
@@ -219,8 +224,8 @@ impl Metrics {
                 dropped: dropped.with_label_values(&[s]),
                 series: series.with_label_values(&[s]),
                 anomalies: anomalies.with_label_values(&[s]),
-                coverage: coverage.with_label_values(&[s]),
-                relative_error: relative_error.with_label_values(&[s]),
+                coverage: unknown(coverage.with_label_values(&[s])),
+                relative_error: unknown(relative_error.with_label_values(&[s])),
                 model_version: model_version.with_label_values(&[s]),
                 rejected: Rejection::ALL.map(|r| rejected.with_label_values(&[s, r.label()])),
             })

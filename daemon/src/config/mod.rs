@@ -317,5 +317,9 @@ fn optional_duration<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>
 
 fn duration_or_off<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(d)?;
-    if text == "off" { Ok(None) } else { parse(&text).map(Some).map_err(serde::de::Error::custom) }
+    if text == "off" {
+        Ok(None)
+    } else {
+        parse(&text).map(Some).map_err(|e| serde::de::Error::custom(format!("{e}, or \"off\"")))
+    }
 }

@@ -63,6 +63,8 @@ impl PgStore {
     }
 
     pub(super) async fn migrate(&self) -> Result<(), StoreError> {
+        // The pool would only say that it timed out, not why.
+        drop(self.connect().await?);
         Ok(MIGRATIONS.run(&self.pool).await?)
     }
 

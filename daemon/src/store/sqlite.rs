@@ -54,6 +54,13 @@ impl SqliteStore {
             // Rows of a batch lie in the pages of many series: rarer checkpoints write a page less often.
             .pragma("wal_autocheckpoint", "8000")
             .disable_statement_logging();
+        let dir = options.get_filename().parent().filter(|dir| !dir.as_os_str().is_empty());
+        if let Some(dir) = dir.filter(|dir| !dir.is_dir()) {
+            return Err(StoreError::Config(format!(
+                "[store] url: {} is no directory; make it first",
+                dir.display()
+            )));
+        }
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .test_before_acquire(false)
