@@ -11,7 +11,7 @@ use crate::engine::{Engine, Installed, SeriesHandle, StreamSpec, Verdict};
 use crate::model::Model;
 use crate::reading::{MEDIAN, Reading, Step, Timestamp};
 use crate::series::rebuild;
-use crate::train::{Progress, Report, TrainConfig, TrainError, TrainingSet, train};
+use crate::train::{Progress, Report, TrainConfig, TrainError, TrainingSet, learned, train};
 
 /// A forecast with the reading that it was for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -120,7 +120,7 @@ impl Backtest {
             .iter()
             .zip(&self.tracks)
             .filter_map(|(h, track)| {
-                Some((track.handle, rebuild(&model, h.iter().copied(), self.spec.interval)?))
+                Some((track.handle, rebuild(&model, h.iter().copied(), learned(h.len()), self.spec.interval)?))
             })
             .collect();
         self.engine.install(0, Installed { id: 1, name: "backtest-1".into(), version: 1, model }, states);

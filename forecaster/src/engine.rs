@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::features::INPUTS;
 use crate::kernel::Scratch;
 use crate::model::Model;
 use crate::reading::{Reading, SECOND, Step, Timestamp};
@@ -17,7 +16,7 @@ const MAX_AHEAD: i64 = 3600 * SECOND;
 const MAX_VALUE: f64 = 1e300;
 /// First byte of an encoded state; to be raised with every change of what a series keeps.
 pub const STATE_VERSION: u8 = 1;
-/// Inputs kept while a model is being brought up to date; beyond it the model is not installed.
+/// Readings kept while a model is being brought up to date; beyond it the model is not installed.
 const MAX_JOURNAL: usize = 1 << 20;
 /// Readings over which a stream's quality is averaged.
 const QUALITY_MEMORY: f64 = 2000.0;
@@ -99,7 +98,7 @@ impl Quality {
 struct Stream {
     spec: StreamSpec,
     model: Option<Installed>,
-    journal: Option<Vec<(SeriesHandle, Timestamp, [f32; INPUTS])>>,
+    journal: Option<Vec<(SeriesHandle, Reading)>>,
     quality: Quality,
 }
 
@@ -178,13 +177,13 @@ impl Engine {
         let stream = &mut self.streams[slot.stream];
         let model = stream.model.as_ref().map(|m| &*m.model);
         let StreamSpec { interval, horizon } = stream.spec;
-        let (outcome, inputs) = slot.series.observe(reading, interval, model, &mut self.scratch);
-        slot.series.forecast(horizon, interval, model, &mut self.scratch, &mut self.steps);
+        let outcome = slot.series.observe(reading, interval, model, &mut self.scratch);
+        slot.series.forecast(horizon, interval, &mut self.steps);
         stream.quality.observe(&outcome);
         if let Some(journal) = &mut stream.journal {
             // One beyond the bound marks the journal as overflown.
             if journal.len() <= MAX_JOURNAL {
-                journal.push((handle, reading.time, inputs));
+                journal.push((handle, reading));
             }
         }
         if !slot.dirty {
@@ -206,9 +205,8 @@ impl Engine {
         self.steps.clear();
         if let Some(slot) = self.slots.get(handle as usize) {
             let stream = &self.streams[slot.stream];
-            let model = stream.model.as_ref().map(|m| &*m.model);
             let StreamSpec { interval, horizon } = stream.spec;
-            slot.series.forecast(horizon, interval, model, &mut self.scratch, &mut self.steps);
+            slot.series.forecast(horizon, interval, &mut self.steps);
         }
         &self.steps
     }
@@ -238,7 +236,7 @@ impl Engine {
         self.streams.get(stream).map(|s| s.quality).unwrap_or_default()
     }
 
-    /// From here on keeps the inputs of a stream, so that a model whose states were rebuilt from
+    /// From here on keeps the readings of a stream, so that a model whose states were rebuilt from
     /// readings up to now can catch up.
     pub fn open_journal(&mut self, stream: usize) {
         if let Some(stream) = self.streams.get_mut(stream) {
@@ -263,11 +261,10 @@ impl Engine {
             return false;
         }
         let mut rebuilt: HashMap<SeriesHandle, Rebuilt> = states.into_iter().collect();
-        for (handle, time, inputs) in journal {
-            let state = rebuilt.entry(handle).or_insert_with(|| Rebuilt::start(&model.model));
-            if time > state.time {
-                state.step(time, &inputs, &model.model, &mut self.scratch);
-            }
+        let interval = target.spec.interval;
+        for (handle, reading) in journal {
+            let state = rebuilt.entry(handle).or_default();
+            state.step(reading, interval, &model.model, true, &mut self.scratch);
         }
         for (handle, slot) in self.slots.iter_mut().enumerate().filter(|(_, s)| s.stream == stream) {
             let handle = handle as SeriesHandle;

@@ -1,17 +1,23 @@
 //! Streaming forecasts for sensor series: pure and synchronous, no clock, no I/O. Everything here
 //! is a function of its inputs and a seed.
 
+mod aggregate;
 pub mod anomaly;
 pub mod backtest;
 pub mod cell;
 mod differences;
 pub mod engine;
+mod experts;
 pub mod features;
 mod interval;
 pub mod kernel;
+mod local;
+mod mixer;
 pub mod model;
 pub mod reading;
+mod rls;
 mod scale;
+mod seasonal;
 pub mod series;
 pub mod train;
 pub mod weights;

@@ -1,8 +1,10 @@
 //! A trained network, ready for streaming.
 
-use crate::features::INPUTS;
+use crate::aggregate::{Lanes, MEAN};
+use crate::features::{FEATURES, INPUTS};
 use crate::kernel::{HiddenState, Network, Scratch};
-use crate::weights::{OUTPUTS, Weights, WeightsError};
+use crate::reading::mean_of;
+use crate::weights::{Weights, WeightsError};
 
 /// Weights and their packed form.
 #[derive(Debug, Clone)]
@@ -43,17 +45,20 @@ impl Model {
     /// & Galichon, Econometrica 78, 2010). None if the network's output is not finite.
     ///
     /// A state of another network's size starts from zero.
-    pub fn step(
+    pub(crate) fn step(
         &self,
-        inputs: &[f32; INPUTS],
+        features: &[f32; FEATURES],
         state: &mut HiddenState,
         scratch: &mut Scratch,
-    ) -> Option<[f32; OUTPUTS]> {
+    ) -> Option<Lanes> {
         if !self.network.fits(state) {
             *state = self.network.zero_state();
         }
-        let mut out = self.network.step(inputs, state, scratch);
+        let mut out = self.network.step(&features[..INPUTS], state, scratch);
         out.sort_unstable_by(f32::total_cmp);
-        out.iter().all(|q| q.is_finite()).then_some(out)
+        let mut lanes = [0.0; 8];
+        lanes[..MEAN].copy_from_slice(&out);
+        lanes[MEAN] = mean_of(&out);
+        lanes.iter().all(|q| q.is_finite()).then_some(lanes)
     }
 }

@@ -43,7 +43,7 @@ pub struct Step {
 /// Mean of a distribution given by its quantiles at [`LEVELS`]: the integral of the piecewise
 /// linear quantile function, held constant beyond the outermost levels.
 #[must_use]
-pub fn mean_of(quantiles: &[f64; 7]) -> f64 {
-    const WEIGHTS: [f64; 7] = [0.075, 0.1, 0.2, 0.25, 0.2, 0.1, 0.075];
+pub(crate) fn mean_of(quantiles: &[f32; 7]) -> f32 {
+    const WEIGHTS: [f32; 7] = [0.075, 0.1, 0.2, 0.25, 0.2, 0.1, 0.075];
     quantiles.iter().zip(WEIGHTS).map(|(q, w)| q * w).sum()
 }

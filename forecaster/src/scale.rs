@@ -88,6 +88,12 @@ impl Scale {
         self.movement.max(0.5 * self.fast).max(1e-9 * self.level.abs()).max(1e-12)
     }
 
+    /// How far values usually lie from the level.
+    #[must_use]
+    pub(crate) fn deviation(&self) -> f64 {
+        self.deviation
+    }
+
     /// Movements seen.
     #[must_use]
     pub(crate) fn moves(&self) -> u32 {

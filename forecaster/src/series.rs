@@ -4,14 +4,15 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use crate::aggregate::Lanes;
 use crate::anomaly::{self, Change, Episode};
-use crate::differences::Differences;
-use crate::features::{self, INPUTS};
-use crate::interval::Interval;
+use crate::experts::POINTS;
+use crate::features::FEATURES;
 use crate::kernel::{HiddenState, Scratch};
+use crate::local::Local;
+use crate::mixer::Mixer;
 use crate::model::Model;
-use crate::reading::{MEDIAN, Reading, Step, Timestamp, mean_of};
-use crate::scale::Scale;
+use crate::reading::{MEDIAN, Reading, Step, Timestamp};
 
 /// Movements a series must have shown before its scale carries a network's forecast.
 const MIN_MOVES: u32 = 4;
@@ -20,21 +21,44 @@ const MAX_ERROR: f64 = 100.0;
 /// Readings over which the errors of a series are averaged.
 const ERROR_MEMORY: f64 = 500.0;
 
+/// Experts that are weighed: the naive forecast, the points, the network.
+const EXPERTS: usize = 1 + POINTS + 1;
+
 /// Everything kept of one series between readings.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Series {
-    last: Option<Reading>,
-    interval: Interval,
-    scale: Scale,
-    differences: Differences,
+    local: Local,
+    mixer: Mixer,
     hidden: HiddenState,
-    /// Quantiles of the next difference in units of the scale, from the network.
-    outlook: Option<[f32; 7]>,
-    /// Quantiles forecast for the next reading.
-    expected: Option<[f64; 7]>,
+    /// What the network answered, in units of the scale; none if it had no say in what is expected.
+    outlook: Option<Lanes>,
+    /// Quantiles forecast for the next reading, and the mean.
+    expected: Option<Expected>,
     episode: Episode,
     score: f64,
     errors: Errors,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Series {
+            local: Local::default(),
+            mixer: Mixer::new(EXPERTS),
+            hidden: HiddenState::default(),
+            outlook: None,
+            expected: None,
+            episode: Episode::default(),
+            score: 0.0,
+            errors: Errors::default(),
+        }
+    }
+}
+
+/// What is forecast for the next reading.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Expected {
+    mean: f64,
+    quantiles: [f64; 7],
 }
 
 /// Recent errors of the median and of the last value, averaged alike.
@@ -75,7 +99,7 @@ impl Series {
     /// The newest reading.
     #[must_use]
     pub fn last(&self) -> Option<Reading> {
-        self.last
+        self.local.last()
     }
 
     /// Score of the newest reading, and whether it belongs to an anomaly.
@@ -91,7 +115,7 @@ impl Series {
         (self.errors.seen >= 20 && self.errors.naive > 0.0).then(|| self.errors.median / self.errors.naive)
     }
 
-    /// Whether the network speaks for this series (and not the naive forecast).
+    /// Whether the network speaks for this series (and not the local experts alone).
     #[must_use]
     pub fn uses_model(&self) -> bool {
         self.outlook.is_some()
@@ -104,27 +128,23 @@ impl Series {
         configured: Option<i64>,
         model: Option<&Model>,
         scratch: &mut Scratch,
-    ) -> (Outcome, [f32; INPUTS]) {
+    ) -> Outcome {
         let verification = self.verify(reading, configured);
         self.score = verification.map_or(0.0, |v| anomaly::score(reading.value, &v.expected));
         let change = self.episode.observe(reading.time, self.score);
         let outcome = Outcome { score: self.score, flagged: self.episode.flagged(), change, verification };
-        let inputs = self.advance(reading, configured);
-        self.outlook = model
-            .and_then(|m| m.step(&inputs, &mut self.hidden, scratch))
-            .filter(|_| self.scale.moves() >= MIN_MOVES);
-        self.expected = self.first_step();
-        (outcome, inputs)
+        self.follow(reading, configured, model, true, scratch);
+        outcome
     }
 
     fn verify(&mut self, reading: Reading, configured: Option<i64>) -> Option<Verification> {
-        let (last, mut expected) = (self.last?, self.expected?);
-        let gap = self.gap(reading.time, configured);
+        let (last, mut expected) = (self.last()?, self.expected?.quantiles);
+        let gap = self.local.gap(reading.time, configured);
         if gap > 1.5 {
             let (median, widening) = (expected[MEDIAN], gap.sqrt());
             expected = expected.map(|q| median + (q - median) * widening);
         }
-        let scale = self.scale.scale();
+        let scale = self.local.scale().scale();
         let error = ((reading.value - expected[MEDIAN]).abs() / scale).min(MAX_ERROR);
         let naive_error = ((reading.value - last.value).abs() / scale).min(MAX_ERROR);
         let e = &mut self.errors;
@@ -136,114 +156,123 @@ impl Series {
         Some(Verification { expected, inside, error, naive_error })
     }
 
-    /// Intervals since the last reading; 1 while that cannot be said.
-    pub(crate) fn gap(&self, time: Timestamp, configured: Option<i64>) -> f64 {
-        match (self.last, configured.or_else(|| self.interval.learned())) {
-            (Some(last), Some(interval)) => (time.0 - last.time.0) as f64 / interval as f64,
-            _ => 1.0,
+    /// Learns from a reading and forecasts the next. A model that is not `heard` sees the reading, and
+    /// has no say.
+    fn follow(
+        &mut self,
+        reading: Reading,
+        configured: Option<i64>,
+        model: Option<&Model>,
+        heard: bool,
+        scratch: &mut Scratch,
+    ) {
+        if let Some(offset) = self.local.offset(reading.value) {
+            self.mixer.learn(offset);
         }
+        let mut features = [0.0; FEATURES];
+        self.local.advance(reading, configured, &mut features);
+        let network = model
+            .and_then(|m| m.step(&features, &mut self.hidden, scratch))
+            .filter(|_| self.local.scale().moves() >= MIN_MOVES);
+        self.outlook = network.filter(|_| heard);
+        self.expected = self.expect();
     }
 
-    /// The part of a reading's work that no model enters: interval, scale, differences. Training
-    /// runs it over history, so what it learns from is what it will see.
-    pub fn advance(&mut self, reading: Reading, configured: Option<i64>) -> [f32; INPUTS] {
-        let mut difference = 0.0;
-        let mut movement = None;
-        if let Some(last) = self.last {
-            self.interval.observe(reading.time.0 - last.time.0);
-            difference = reading.value - last.value;
-            movement = Some(difference / self.gap(reading.time, configured).max(1.0).sqrt());
+    fn expect(&mut self) -> Option<Expected> {
+        let last = self.last()?.value;
+        let scale = self.local.scale().scale();
+        let naive = self.local.differences().quantiles()?;
+        let mut answer: Lanes = [0.0; 8];
+        for (a, q) in answer.iter_mut().zip(naive) {
+            *a = (q / scale).clamp(-1e6, 1e6) as f32;
         }
-        let gap = self.gap(reading.time, configured);
-        if let Some(movement) = movement {
-            self.differences.observe(movement);
-        }
-        self.scale.observe(reading.value, movement.map(|m| (m, &self.differences)));
-        self.last = Some(reading);
-        let next = Timestamp(reading.time.0 + self.interval(configured).unwrap_or(0));
-        features::inputs(reading, difference, gap, next, &self.scale)
+        let answers = [Some(answer)].into_iter().chain(self.local.experts().answers()).chain([self.outlook]);
+        let issued = self.mixer.combine(answers);
+        let at = |offset: f32| last + f64::from(offset) * scale;
+        let [quantiles @ .., mean] = issued.map(at);
+        quantiles.iter().all(|q| q.is_finite()).then_some(Expected { mean, quantiles })
     }
 
+    pub fn weights(&self) -> String { self.mixer.weights() }
     /// Usual size of a movement between readings.
     #[must_use]
     pub fn scale(&self) -> f64 {
-        self.scale.scale()
-    }
-
-    fn interval(&self, configured: Option<i64>) -> Option<i64> {
-        configured.or_else(|| self.interval.learned())
-    }
-
-    /// Quantiles of the next difference, in the series' own unit; none before the second reading.
-    fn offsets(&self) -> Option<[f64; 7]> {
-        let naive = self.differences.quantiles()?;
-        Some(self.outlook.map_or(naive, |o| o.map(|q| f64::from(q) * self.scale.scale())))
-    }
-
-    fn first_step(&self) -> Option<[f64; 7]> {
-        let (last, offsets) = (self.last?, self.offsets()?);
-        let quantiles = offsets.map(|o| last.value + o);
-        let quantiles = if self.outlook.is_some() { quantiles } else { tidy(quantiles, last.value) };
-        quantiles.iter().all(|q| q.is_finite()).then_some(quantiles)
+        self.local.scale().scale()
     }
 
     /// Forecasts `horizon` steps from the newest reading into `out`; none before the second reading.
-    ///
-    /// Beyond the first step the network is fed its own median, and the naive forecast stays at the
-    /// last value; spreads of the steps add up as those of independent differences do.
     pub fn forecast(
         &self,
         horizon: usize,
         configured: Option<i64>,
-        model: Option<&Model>,
-        scratch: &mut Scratch,
         out: &mut Vec<Step>,
     ) {
         out.clear();
-        let (Some(last), Some(interval), Some(first), Some(offsets)) =
-            (self.last, self.interval(configured), self.expected, self.offsets())
+        let (Some(last), Some(interval), Some(first)) =
+            (self.last(), self.local.interval(configured), self.expected)
         else {
             return;
         };
         let at = |step: usize| Timestamp(last.time.0.saturating_add(interval.saturating_mul(step as i64)));
-        out.push(Step { time: at(1), mean: mean_of(&first), quantiles: first });
-        if horizon == 1 {
-            return;
-        }
-        let mut ahead = model.filter(|_| self.outlook.is_some()).map(|m| (m, self.hidden.clone()));
-        let mut median = first[MEDIAN];
-        let mut spread = offsets.map(|o| o - offsets[MEDIAN]);
-        let mut difference = median - last.value;
+        out.push(Step { time: at(1), mean: first.mean, quantiles: first.quantiles });
         for step in 2..=horizon {
-            let mut next = offsets;
-            if let Some((model, hidden)) = &mut ahead {
-                let reading = Reading { time: at(step - 1), value: median };
-                let inputs = features::inputs(reading, difference, 1.0, at(step), &self.scale);
-                if let Some(outlook) = model.step(&inputs, hidden, scratch) {
-                    next = outlook.map(|q| f64::from(q) * self.scale.scale());
-                }
-            }
-            difference = next[MEDIAN];
-            median += difference;
-            for (s, n) in spread.iter_mut().zip(next) {
-                *s = s.hypot(n - next[MEDIAN]).copysign(*s);
-            }
-            let quantiles = spread.map(|s| median + s);
-            if quantiles.iter().any(|q| !q.is_finite()) {
-                return;
-            }
-            out.push(Step { time: at(step), mean: mean_of(&quantiles), quantiles });
+            out.push(Step { time: at(step), mean: first.mean, quantiles: first.quantiles });
         }
     }
+}
 
+impl Series {
     /// Continues under a model installed anew, from a state rebuilt for it; none starts from zero.
     /// Errors are counted anew.
     pub fn adopt(&mut self, rebuilt: Option<Rebuilt>) {
         self.errors = Errors::default();
-        (self.hidden, self.outlook) = rebuilt.map_or_else(Default::default, |r| (r.hidden, r.outlook));
-        self.outlook = self.outlook.filter(|_| self.scale.moves() >= MIN_MOVES);
-        self.expected = self.first_step();
+        match rebuilt {
+            Some(Rebuilt { series }) => {
+                (self.hidden, self.mixer, self.outlook) = (series.hidden, series.mixer, series.outlook);
+            }
+            None => (self.hidden, self.outlook) = Default::default(),
+        }
+        self.expected = self.expect();
     }
+}
+
+/// What a model makes of a series' past.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rebuilt {
+    series: Box<Series>,
+}
+
+impl Rebuilt {
+    /// Takes in a further reading; one that is not newer is passed over.
+    pub(crate) fn step(
+        &mut self,
+        reading: Reading,
+        configured: Option<i64>,
+        model: &Model,
+        heard: bool,
+        scratch: &mut Scratch,
+    ) {
+        if self.series.last().is_none_or(|last| reading.time > last.time) {
+            self.series.follow(reading, configured, Some(model), heard, scratch);
+        }
+    }
+}
+
+/// What a model makes of a series' readings, in order of time; none if there are none. The model is not
+/// heard on the first `learned` of them, which it was trained on: its errors there say nothing of
+/// those to come.
+pub fn rebuild(
+    model: &Model,
+    readings: impl IntoIterator<Item = Reading>,
+    learned: usize,
+    configured: Option<i64>,
+) -> Option<Rebuilt> {
+    let mut scratch = Scratch::default();
+    let mut rebuilt: Option<Rebuilt> = None;
+    for (row, reading) in readings.into_iter().enumerate() {
+        rebuilt.get_or_insert_default().step(reading, configured, model, row >= learned, &mut scratch);
+    }
+    rebuilt
 }
 
 /// Rounds to 14 digits of the largest, outwards from the last value, which stays as it is: what a sum
@@ -265,48 +294,3 @@ fn tidy(quantiles: [f64; 7], last: f64) -> [f64; 7] {
     })
 }
 
-/// What a model makes of a series' past.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rebuilt {
-    /// Time of the last reading in it.
-    pub time: Timestamp,
-    /// Hidden state after that reading.
-    pub hidden: HiddenState,
-    /// Quantiles of the next difference in units of the scale.
-    pub outlook: Option<[f32; 7]>,
-}
-
-impl Rebuilt {
-    /// Before the first reading.
-    pub(crate) fn start(model: &Model) -> Rebuilt {
-        Rebuilt { time: Timestamp(i64::MIN), hidden: model.network().zero_state(), outlook: None }
-    }
-
-    /// Takes in the inputs of a further reading.
-    pub(crate) fn step(
-        &mut self,
-        time: Timestamp,
-        inputs: &[f32; INPUTS],
-        model: &Model,
-        scratch: &mut Scratch,
-    ) {
-        self.time = time;
-        self.outlook = model.step(inputs, &mut self.hidden, scratch);
-    }
-}
-
-/// What a model makes of a series' readings, in order of time; none if there are none.
-pub fn rebuild(
-    model: &Model,
-    readings: impl IntoIterator<Item = Reading>,
-    configured: Option<i64>,
-) -> Option<Rebuilt> {
-    let mut series = Series::default();
-    let mut scratch = Scratch::default();
-    let mut rebuilt: Option<Rebuilt> = None;
-    for reading in readings {
-        let inputs = series.advance(reading, configured);
-        rebuilt.get_or_insert_with(|| Rebuilt::start(model)).step(reading.time, &inputs, model, &mut scratch);
-    }
-    rebuilt
-}

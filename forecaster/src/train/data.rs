@@ -4,11 +4,11 @@ use rand::{RngExt, rngs::StdRng};
 
 use super::{LEVELS, MEDIAN, pinball};
 use crate::cell::Batch;
-use crate::features::INPUTS;
+use crate::features::{FEATURES, INPUTS};
 use crate::kernel::Scratch;
 use crate::model::Model;
 use crate::reading::Reading;
-use crate::series::Series;
+use crate::local::Local;
 use crate::weights::Weights;
 
 /// Share of each series' latest rows kept for validation.
@@ -27,7 +27,7 @@ const COLD: usize = 8;
 /// One series: a row for each reading.
 #[derive(Debug)]
 struct Sequence {
-    inputs: Vec<[f32; INPUTS]>,
+    inputs: Vec<[f32; FEATURES]>,
     /// Difference to the next reading in units of the scale; NaN where none is to be learned.
     targets: Vec<f32>,
     /// First row of the validation slice.
@@ -50,13 +50,20 @@ pub(super) struct Validation {
     pub(super) coverage: f32,
 }
 
+/// How many of a series' readings are learned from; the later ones are held out to validate on.
+#[must_use]
+pub fn learned(readings: usize) -> usize {
+    readings - (readings as f64 * VALIDATION) as usize
+}
+
 impl TrainingSet {
     /// Adds a series' readings, in order of time. `interval` as in the stream's configuration.
     pub fn add(&mut self, readings: &[Reading], interval: Option<i64>) {
-        let mut series = Series::default();
+        let mut series = Local::default();
         let mut inputs = Vec::with_capacity(readings.len());
         let mut targets: Vec<f32> = Vec::with_capacity(readings.len());
         let mut scale = 1.0;
+        let mut features = [0.0; FEATURES];
         for (row, reading) in readings.iter().enumerate() {
             if let (Some(last), Some(target)) = (series.last(), targets.last_mut()) {
                 let settled = row > SETTLING && series.gap(reading.time, interval) <= GAP;
@@ -64,11 +71,12 @@ impl TrainingSet {
                     *target = (((reading.value - last.value) / scale) as f32).clamp(-BOUND, BOUND);
                 }
             }
-            inputs.push(series.advance(*reading, interval));
-            scale = series.scale();
+            series.advance(*reading, interval, &mut features);
+            inputs.push(features);
+            scale = series.scale().scale();
             targets.push(f32::NAN);
         }
-        let split = readings.len() - (readings.len() as f64 * VALIDATION) as usize;
+        let split = learned(readings.len());
         if split <= SETTLING {
             return;
         }
@@ -138,7 +146,7 @@ impl TrainingSet {
             let start = (row - self.offsets[at]).min(last_start);
             for step in 0..steps.min(sequence.split - 1 - start) {
                 let to = step * batch + lane;
-                out.inputs[to * INPUTS..(to + 1) * INPUTS].copy_from_slice(&sequence.inputs[start + step]);
+                out.inputs[to * INPUTS..(to + 1) * INPUTS].copy_from_slice(&sequence.inputs[start + step][..INPUTS]);
                 let target = sequence.targets[start + step];
                 if !target.is_nan() {
                     out.targets[to] = target;
@@ -160,10 +168,10 @@ impl TrainingSet {
             let from = sequence.split - 1;
             for row in from.saturating_sub(LEAD)..sequence.inputs.len() {
                 let out =
-                    model.step(&sequence.inputs[row], &mut hidden, &mut scratch).unwrap_or([f32::NAN; 7]);
+                    model.step(&sequence.inputs[row], &mut hidden, &mut scratch).unwrap_or([f32::NAN; 8]);
                 let target = sequence.targets[row];
                 if row >= from && !target.is_nan() {
-                    loss += f64::from(pinball(target, &out));
+                    loss += f64::from(pinball(target, out.first_chunk().unwrap_or(&[f32::NAN; 7])));
                     error += f64::from((target - out[MEDIAN]).abs());
                     naive += f64::from(target.abs());
                     inside += u32::from((out[0]..=out[6]).contains(&target));

@@ -11,7 +11,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use serde::Serialize;
 use thiserror::Error;
 
-pub use data::TrainingSet;
+pub use data::{TrainingSet, learned};
 
 use crate::cell::Lstm;
 use crate::reading::{LEVELS, MEDIAN};

@@ -1,0 +1,72 @@
+//! Recursive least squares with forgetting, on factors that stay positive in single precision.
+//!
+//! The covariance is kept as U·D·Uᵀ and updated as in Bierman, "Factorization Methods for Discrete
+//! Sequential Estimation" (1977), section V.3.
+
+use serde::{Deserialize, Serialize};
+
+/// Above this a direction that the inputs leave unexcited is forgotten no further.
+const LARGEST: f32 = 100.0;
+
+/// A linear model of `N` inputs learned one example at a time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Rls<const N: usize> {
+    weights: Vec<f32>,
+    /// D.
+    diagonal: Vec<f32>,
+    /// The columns of U above its unit diagonal, one after the other.
+    upper: Vec<f32>,
+}
+
+impl<const N: usize> Rls<N> {
+    /// All weights 0, each with this variance.
+    pub(crate) fn new(variance: f32) -> Self {
+        Rls { weights: vec![0.0; N], diagonal: vec![variance; N], upper: vec![0.0; N * (N - 1) / 2] }
+    }
+
+    /// The model's answer.
+    pub(crate) fn predict(&self, x: &[f32; N]) -> f32 {
+        dot(&self.weights, x)
+    }
+
+    /// Learns from an input and the error of the answer to it; `keep` is the share of the past kept.
+    pub(crate) fn learn(&mut self, x: &[f32; N], error: f32, keep: f32) {
+        let keep = if self.diagonal.iter().any(|d| *d > LARGEST) { 1.0 } else { keep };
+        let mut gain = [0.0_f32; N];
+        let mut alpha = keep;
+        let mut columns = self.upper.as_mut_slice();
+        for (j, d) in self.diagonal.iter_mut().enumerate() {
+            let (column, rest) = std::mem::take(&mut columns).split_at_mut(j);
+            columns = rest;
+            let f = x[j] + dot(column, &x[..j]);
+            let g = *d * f;
+            let before = alpha;
+            alpha += f * g;
+            *d = (*d * before / (alpha * keep)).max(1e-12);
+            let back = -f / before;
+            for (u, k) in column.iter_mut().zip(&mut gain[..j]) {
+                let old = *u;
+                *u += back * *k;
+                *k += g * old;
+            }
+            gain[j] = g;
+        }
+        let step = error / alpha;
+        for (w, k) in self.weights.iter_mut().zip(gain) {
+            *w += step * k;
+        }
+    }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; 8];
+    let (a8, a_rest) = a.as_chunks::<8>();
+    let (b8, b_rest) = b.as_chunks::<8>();
+    for (a, b) in a8.iter().zip(b8) {
+        for lane in 0..8 {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f32>() + rest
+}
