@@ -12,49 +12,58 @@ pub(crate) const MEAN: usize = 7;
 
 /// Share of past regret forgotten with each reading.
 const FORGET: f32 = 0.0005;
-/// The learning rate, in multiples of the one that theory gives.
-const RATE: f32 = 3.0;
-/// Weight of the prior in the variance, against a rush to judgement on the first readings.
+/// Added to the variance of regrets, against a rush to judgement on the first readings.
 const PRIOR: f32 = 4.0;
 /// Bound on a linearised regret.
 const BOUND: f32 = 4.0;
 
-/// Weights of `K` experts.
+/// What is known of one expert, a lane for each level.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Record {
+    /// By how much the aggregate did worse than this expert.
+    regret: Lanes,
+    /// Sum of squared regrets.
+    variance: Lanes,
+    /// Whether it has answered before.
+    known: bool,
+}
+
+/// Weights of some experts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Aggregator {
-    regret: Vec<Lanes>,
-    variance: Vec<Lanes>,
+    records: Vec<Record>,
+}
+
+/// The learning rate that theory gives for regrets of this variance.
+fn rate(log_experts: f32, variance: f32) -> f32 {
+    (log_experts / (variance + PRIOR)).sqrt()
 }
 
 impl Aggregator {
     pub(crate) fn new(experts: usize) -> Aggregator {
-        Aggregator { regret: vec![[0.0; 8]; experts], variance: vec![[0.0; 8]; experts] }
+        Aggregator { records: vec![Record::default(); experts] }
     }
 
-    /// Experts it weighs.
-    pub(crate) fn len(&self) -> usize {
-        self.regret.len()
+    fn log_experts(&self) -> f32 {
+        (self.records.len() as f32).ln()
     }
 
-    /// The weighted mean of the experts' answers, in order of size; absent ones do not count.
+    /// The weighted mean of the experts' answers; absent ones do not count. Zero if all are absent.
     pub(crate) fn combine(&self, answers: &[Option<Lanes>]) -> Lanes {
-        let log_experts = (answers.len() as f32).ln();
-        let rate = |variance: f32| RATE * (log_experts / (variance + PRIOR)).sqrt();
+        let log_experts = self.log_experts();
         let mut peak = [f32::NEG_INFINITY; 8];
-        let present = || answers.iter().zip(self.regret.iter().zip(&self.variance));
-        for (answer, (regret, variance)) in present() {
-            if answer.is_some() {
-                for lane in 0..8 {
-                    peak[lane] = peak[lane].max(rate(variance[lane]) * regret[lane]);
-                }
+        let present = || self.records.iter().zip(answers).filter_map(|(r, a)| Some((r, a.as_ref()?)));
+        for (record, _) in present() {
+            for lane in 0..8 {
+                let power = rate(log_experts, record.variance[lane]) * record.regret[lane];
+                peak[lane] = if power > peak[lane] { power } else { peak[lane] };
             }
         }
         let (mut sum, mut weights) = ([0.0_f32; 8], [0.0_f32; 8]);
-        for (answer, (regret, variance)) in present() {
-            let Some(answer) = answer else { continue };
+        for (record, answer) in present() {
             for lane in 0..8 {
-                let rate = rate(variance[lane]);
-                let weight = rate * (rate * regret[lane] - peak[lane]).exp();
+                let rate = rate(log_experts, record.variance[lane]);
+                let weight = rate * exp(rate * record.regret[lane] - peak[lane]);
                 sum[lane] += weight * answer[lane];
                 weights[lane] += weight;
             }
@@ -65,6 +74,15 @@ impl Aggregator {
         sum
     }
 
+    /// The weighted mean of values by the weights of one lane; experts without one do not count.
+    pub(crate) fn weigh(&self, lane: usize, values: impl Iterator<Item = Option<f32>>) -> f32 {
+        let mut answers = vec![None; self.records.len()];
+        for (answer, value) in answers.iter_mut().zip(values) {
+            *answer = value.map(|v| [v; 8]);
+        }
+        self.combine(&answers)[lane]
+    }
+
     /// Learns from how the answers and their combination did.
     pub(crate) fn learn(&mut self, answers: &[Option<Lanes>], combined: &Lanes, actual: f32) {
         let mut slope = [0.0_f32; 8];
@@ -73,19 +91,57 @@ impl Aggregator {
         }
         // The squared error's, of a size like the others'.
         slope[MEAN] = (0.5 * (combined[MEAN] - actual)).clamp(-1.0, 1.0);
-        let log_experts = (answers.len() as f32).ln();
-        for (answer, (regret, variance)) in
-            answers.iter().zip(self.regret.iter_mut().zip(&mut self.variance))
-        {
+        let log_experts = self.log_experts();
+        self.welcome(answers);
+        for (record, answer) in self.records.iter_mut().zip(answers) {
+            let Some(answer) = answer else { continue };
             for lane in 0..8 {
-                let won = match answer {
-                    Some(a) => (slope[lane] * (combined[lane] - a[lane])).clamp(-BOUND, BOUND),
-                    None => 0.0,
-                };
-                variance[lane] += won * won - FORGET * variance[lane];
-                let rate = RATE * (log_experts / (variance[lane] + PRIOR)).sqrt();
-                regret[lane] += won - rate.min(0.5) * won * won - FORGET * regret[lane];
+                let won = (slope[lane] * (combined[lane] - answer[lane])).clamp(-BOUND, BOUND);
+                let (regret, variance) = (&mut record.regret[lane], &mut record.variance[lane]);
+                *variance += won * won - FORGET * *variance;
+                let second = rate(log_experts, *variance).min(0.5) * won * won;
+                *regret += won - second - FORGET * *regret;
             }
         }
     }
+
+    /// An expert that answers for the first time starts level with the best: what others have earned
+    /// before says nothing against it.
+    fn welcome(&mut self, answers: &[Option<Lanes>]) {
+        let new = |record: &Record, answer: &Option<Lanes>| !record.known && answer.is_some();
+        if !self.records.iter().zip(answers).any(|(r, a)| new(r, a)) {
+            return;
+        }
+        let log_experts = self.log_experts();
+        let mut best = Record::default();
+        for record in self.records.iter().filter(|r| r.known) {
+            for lane in 0..8 {
+                let power = |r: &Record| rate(log_experts, r.variance[lane]) * r.regret[lane];
+                if power(record) > power(&best) {
+                    best.regret[lane] = record.regret[lane];
+                    best.variance[lane] = record.variance[lane];
+                }
+            }
+        }
+        best.known = true;
+        for (record, _) in self.records.iter_mut().zip(answers).filter(|(r, a)| new(r, a)) {
+            *record = best;
+        }
+    }
+}
+
+/// e^x for x at most 0, to a relative error of 6e-6: ample for a weight, and the lanes stay in vector
+/// registers, unlike with the library's.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // 2^(x·log2 e): the exponent's bits are the integer part, a polynomial the rest.
+    let x = if x > -80.0 { x * std::f32::consts::LOG2_E } else { -115.0 };
+    let floor = x.floor();
+    let part = x - floor;
+    let p = 0.013_683_983_f32;
+    let p = p * part + 0.051_836_18;
+    let p = p * part + 0.241_444_51;
+    let p = p * part + 0.693_035_3;
+    let p = p * part + 1.0;
+    p * f32::from_bits(((floor as i32 + 127) as u32) << 23)
 }

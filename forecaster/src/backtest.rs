@@ -120,7 +120,7 @@ impl Backtest {
             .iter()
             .zip(&self.tracks)
             .filter_map(|(h, track)| {
-                Some((track.handle, rebuild(&model, h.iter().copied(), learned(h.len()), self.spec.interval)?))
+                Some((track.handle, rebuild(&model, h.iter().copied(), learned(h.len()), &self.spec)?))
             })
             .collect();
         self.engine.install(0, Installed { id: 1, name: "backtest-1".into(), version: 1, model }, states);

@@ -106,6 +106,34 @@ impl Differences {
         self.largest().skip(wild).sum::<f64>() / kept as f64
     }
 
+    /// The step of which nearly all differences are whole multiples, if there is one that is not small
+    /// against them: what a coarse sensor or a count shows.
+    pub(crate) fn grid(&self) -> Option<f64> {
+        if self.sorted.len() < WINDOW {
+            return None;
+        }
+        let sizes = || self.sorted.iter().map(|d| d.abs()).filter(|d| *d > 0.0);
+        let smallest = sizes().fold(f64::INFINITY, f64::min);
+        // A step is measured better over several of it.
+        let (mut sum, mut count) = (0.0, 0.0);
+        for d in sizes() {
+            let steps = (d / smallest).round();
+            if steps <= 8.0 {
+                sum += d;
+                count += steps;
+            }
+        }
+        let step = sum / count;
+        let (mut fit, mut all, mut few) = (0, 0, 0);
+        for d in sizes() {
+            let steps = d / step;
+            all += 1;
+            fit += usize::from((steps - steps.round()).abs() < 0.1 || steps > 50.0);
+            few += usize::from(steps < 8.5);
+        }
+        (all > 10 && fit * 20 >= all * 19 && few * 2 > all).then_some(step)
+    }
+
     /// Quantiles of the next difference at [`LEVELS`]; none before the first.
     ///
     /// From few differences a normal spread around zero, widened as its scale is uncertain; then

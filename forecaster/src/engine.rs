@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::kernel::Scratch;
 use crate::model::Model;
 use crate::reading::{Reading, SECOND, Step, Timestamp};
-use crate::series::{Outcome, Rebuilt, Series};
+use crate::series::{Outcome, Rebuilt, Room, Series};
 
 /// Readings this far ahead of the clock are refused.
 const MAX_AHEAD: i64 = 3600 * SECOND;
@@ -116,7 +115,7 @@ pub struct Engine {
     slots: Vec<Slot>,
     dirty: Vec<SeriesHandle>,
     steps: Vec<Step>,
-    scratch: Scratch,
+    room: Room,
 }
 
 /// A checkpoint that cannot be read, for instance one of another version.
@@ -138,13 +137,7 @@ impl Engine {
             .into_iter()
             .map(|spec| Stream { spec, model: None, journal: None, quality: Quality::default() })
             .collect();
-        Engine {
-            streams,
-            slots: Vec::new(),
-            dirty: Vec::new(),
-            steps: Vec::new(),
-            scratch: Scratch::default(),
-        }
+        Engine { streams, slots: Vec::new(), dirty: Vec::new(), steps: Vec::new(), room: Room::default() }
     }
 
     /// Adds a series to a stream; handles count from 0.
@@ -176,9 +169,7 @@ impl Engine {
         }
         let stream = &mut self.streams[slot.stream];
         let model = stream.model.as_ref().map(|m| &*m.model);
-        let StreamSpec { interval, horizon } = stream.spec;
-        let outcome = slot.series.observe(reading, interval, model, &mut self.scratch);
-        slot.series.forecast(horizon, interval, &mut self.steps);
+        let outcome = slot.series.observe(reading, &stream.spec, model, &mut self.room, &mut self.steps);
         stream.quality.observe(&outcome);
         if let Some(journal) = &mut stream.journal {
             // One beyond the bound marks the journal as overflown.
@@ -205,8 +196,8 @@ impl Engine {
         self.steps.clear();
         if let Some(slot) = self.slots.get(handle as usize) {
             let stream = &self.streams[slot.stream];
-            let StreamSpec { interval, horizon } = stream.spec;
-            slot.series.forecast(horizon, interval, &mut self.steps);
+            let model = stream.model.as_ref().map(|m| &*m.model);
+            slot.series.forecast(&stream.spec, model, &mut self.room, &mut self.steps);
         }
         &self.steps
     }
@@ -261,10 +252,9 @@ impl Engine {
             return false;
         }
         let mut rebuilt: HashMap<SeriesHandle, Rebuilt> = states.into_iter().collect();
-        let interval = target.spec.interval;
         for (handle, reading) in journal {
             let state = rebuilt.entry(handle).or_default();
-            state.step(reading, interval, &model.model, true, &mut self.scratch);
+            state.step(reading, &target.spec, &model.model, true, &mut self.room);
         }
         for (handle, slot) in self.slots.iter_mut().enumerate().filter(|(_, s)| s.stream == stream) {
             let handle = handle as SeriesHandle;

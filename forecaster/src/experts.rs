@@ -3,200 +3,160 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{Lanes, MEAN};
-use crate::reading::LEVELS;
+use crate::aggregate::Lanes;
 use crate::rls::Rls;
+use crate::spread::Spread;
 
 /// Inputs of the wide autoregressions.
 pub(crate) const WIDE: usize = 24;
 /// Inputs of the narrow one.
-pub(crate) const NARROW: usize = 6;
+const NARROW: usize = 6;
 /// Smoothing constants of the exponentially weighted means.
-pub(crate) const SMOOTH: [f32; 3] = [0.6, 0.3, 0.1];
+const SMOOTH: [f32; 3] = [0.6, 0.3, 0.1];
 /// Experts with a point and a spread.
 pub(crate) const POINTS: usize = 8;
+/// Position among the points of the middle one of the exponentially weighted means.
+pub(crate) const MEAN_POINT: usize = 2;
+/// Position of the damped trend (Gardner & McKenzie, Management Science 31, 1985).
+pub(crate) const TREND_POINT: usize = 4;
+/// Position of the slow autoregression; the fast and the narrow one follow it.
+pub(crate) const SLOW_POINT: usize = 5;
+/// Share of their past that the autoregressions keep with each reading.
+const KEEP: [f32; 3] = [0.9999, 0.997, 0.99];
 /// Bound on what an autoregression answers and learns from.
 const BOUND: f32 = 30.0;
+/// Smoothing of the damped trend's level and slope, and what is left of the slope with each reading.
+const TREND: [f32; 3] = [0.5, 0.05, 0.97];
 
-/// What the experts are told of a reading.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Inputs {
-    /// Inputs of the autoregressions.
-    pub(crate) wide: [f32; WIDE],
-    /// Offset to where the mean day goes next, if it is known.
-    pub(crate) seasonal: Option<f32>,
+/// What moves with the last value: smoothed levels, as offsets from it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Levels {
+    /// Exponentially weighted means.
+    pub(crate) means: [f32; 3],
+    /// Level and slope of the damped trend.
+    trend: [f32; 2],
+}
+
+impl Levels {
+    /// Follows a move of the last value.
+    pub(crate) fn moved(&mut self, offset: f32) {
+        for (mean, alpha) in self.means.iter_mut().zip(SMOOTH) {
+            *mean = (1.0 - alpha) * (*mean - offset);
+        }
+        let ([level, slope], [alpha, beta, damping]) = (self.trend, TREND);
+        let error = (offset - level - slope).clamp(-BOUND, BOUND);
+        self.trend = [level + slope + alpha * error - offset, damping * slope + beta * error];
+    }
 }
 
 /// The experts and what they remember.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Experts {
-    /// Exponentially weighted means and the trend's level less the last value, in units of the scale.
-    means: [f32; 3],
-    trend: [f32; 2],
+    levels: Levels,
     slow: Rls<WIDE>,
     fast: Rls<WIDE>,
     narrow: Rls<NARROW>,
-    wide_inputs: [f32; WIDE],
-    /// Mean size of the autoregressions' errors, to bound a wild one.
+    wide: [f32; WIDE],
+    /// Usual size of the autoregressions' errors, to bound a wild one.
     sizes: [f32; 3],
-    points: [Option<f32>; POINTS],
+    /// Points given for the next reading; none before the first.
+    points: Option<[f32; POINTS]>,
     spreads: [Spread; POINTS],
+    /// Errors of the slow and of the narrow autoregression when the last reading came.
+    errors: [f32; 2],
 }
 
 impl Default for Experts {
     fn default() -> Self {
         Experts {
-            means: [0.0; 3],
-            trend: [0.0; 2],
+            levels: Levels::default(),
             slow: Rls::new(0.3),
             fast: Rls::new(0.3),
             narrow: Rls::new(0.3),
-            wide_inputs: [0.0; WIDE],
+            wide: [0.0; WIDE],
             sizes: [1.0; 3],
-            points: [None; POINTS],
+            points: None,
             spreads: Default::default(),
+            errors: [0.0; 2],
         }
     }
 }
 
-fn narrow(wide: &[f32; WIDE]) -> [f32; NARROW] {
-    [wide[0], wide[1], wide[2], wide[12], wide[13], wide[23]]
+fn narrow(x: &[f32; WIDE]) -> [f32; NARROW] {
+    [0, 1, 2, 12, 13, 23].map(|i: usize| x[i])
 }
 
 impl Experts {
-    /// Learns where the series went: `actual` in the units and from the value the points were given in.
-    pub(crate) fn learn(&mut self, actual: f32) {
-        for (point, spread) in self.points.iter().zip(&mut self.spreads) {
-            if let Some(point) = point {
-                spread.learn(actual - point);
+    /// Learns where the series went: `offset` in the units and from the value the points were given in.
+    pub(crate) fn learn(&mut self, offset: f32) {
+        if let Some(points) = &self.points {
+            for (point, spread) in points.iter().zip(&mut self.spreads) {
+                spread.learn(offset - point);
             }
+            let target = offset.clamp(-BOUND, BOUND);
+            self.errors = [target - points[SLOW_POINT], target - points[SLOW_POINT + 2]];
+            let mut errors = [0, 1, 2].map(|k: usize| target - points[SLOW_POINT + k]);
+            for (size, error) in self.sizes.iter_mut().zip(&mut errors) {
+                *error = error.clamp(-5.0 * *size, 5.0 * *size);
+                *size = (*size + 0.02 * (error.abs() - *size)).max(1e-3);
+            }
+            self.slow.learn(&self.wide, errors[0], KEEP[0]);
+            self.fast.learn(&self.wide, errors[1], KEEP[1]);
+            self.narrow.learn(&narrow(&self.wide), errors[2], KEEP[2]);
         }
-        let target = actual.clamp(-BOUND, BOUND);
-        let x = &self.wide_inputs;
-        let errors = [
-            target - self.slow.predict(x),
-            target - self.fast.predict(x),
-            target - self.narrow.predict(&narrow(x)),
-        ];
-        let mut bounded = errors;
-        for (size, error) in self.sizes.iter_mut().zip(&mut bounded) {
-            *error = error.clamp(-5.0 * *size, 5.0 * *size);
-            *size += 0.02 * (error.abs() - *size);
-            *size = size.max(1e-3);
-        }
-        self.slow.learn(x, bounded[0], 0.9995);
-        self.fast.learn(x, bounded[1], 0.998);
-        self.narrow.learn(&narrow(x), bounded[2], 0.99);
-        // Offsets are from the last value, which has moved.
-        for (mean, alpha) in self.means.iter_mut().zip(SMOOTH) {
-            *mean = (1.0 - alpha) * (*mean - actual);
-        }
-        let [level, slope] = self.trend;
-        let error = (actual - level - slope).clamp(-BOUND, BOUND);
-        self.trend = [level + slope + 0.5 * error - actual, 0.97 * slope + 0.05 * error];
+        self.levels.moved(offset);
     }
 
-    /// Takes in the new scale: offsets are in units of it.
+    /// Takes in a new scale: offsets are in units of it.
     pub(crate) fn rescale(&mut self, factor: f32) {
-        let all = self.means.iter_mut().chain(&mut self.trend);
-        all.for_each(|x| *x = (*x * factor).clamp(-1e6, 1e6));
+        let levels = self.levels.means.iter_mut().chain(&mut self.levels.trend);
+        levels.for_each(|x| *x = (*x * factor).clamp(-1e6, 1e6));
         for spread in &mut self.spreads {
             spread.rescale(factor);
         }
     }
 
-    /// Exponentially weighted means less the last value.
-    pub(crate) fn means(&self) -> &[f32; 3] {
-        &self.means
+    /// Smoothed levels.
+    pub(crate) fn levels(&self) -> Levels {
+        self.levels
+    }
+
+    /// Errors of the slow and of the narrow autoregression when the last reading came.
+    pub(crate) fn errors(&self) -> [f32; 2] {
+        self.errors
+    }
+
+    /// The errors of the slow autoregression.
+    pub(crate) fn slow_spread(&self) -> &Spread {
+        &self.spreads[SLOW_POINT]
+    }
+
+    /// What the points would be.
+    pub(crate) fn points_for(&self, levels: &Levels, wide: &[f32; WIDE]) -> [f32; POINTS] {
+        let bound = |x: f32| x.clamp(-BOUND, BOUND);
+        let [mean_fast, mean, mean_slow] = levels.means;
+        [
+            0.0,
+            mean_fast,
+            mean,
+            mean_slow,
+            levels.trend[0] + levels.trend[1],
+            bound(self.slow.predict(wide)),
+            bound(self.fast.predict(wide)),
+            bound(self.narrow.predict(&narrow(wide))),
+        ]
     }
 
     /// Gives the points for the next reading.
-    pub(crate) fn forecast(&mut self, inputs: &Inputs) {
-        self.wide_inputs = inputs.wide;
-        let bound = |x: f32| x.clamp(-BOUND, BOUND);
-        let x = &inputs.wide;
-        self.points = [
-            Some(0.0),
-            Some(self.means[0]),
-            Some(self.means[1]),
-            Some(self.means[2]),
-            Some(self.trend[0] + self.trend[1]),
-            Some(bound(self.slow.predict(x))),
-            Some(bound(self.fast.predict(x))),
-            Some(bound(self.narrow.predict(&narrow(x)))),
-        ];
-    }
-
-    /// The points given.
-    pub(crate) fn points(&self) -> &[Option<f32>; POINTS] {
-        &self.points
+    pub(crate) fn forecast(&mut self, wide: &[f32; WIDE]) -> [f32; POINTS] {
+        let points = self.points_for(&self.levels, wide);
+        self.wide = *wide;
+        self.points = Some(points);
+        points
     }
 
     /// The distributions given.
-    pub(crate) fn answers(&self) -> impl Iterator<Item = Option<Lanes>> {
-        self.points.iter().zip(&self.spreads).map(|(point, spread)| Some(spread.around((*point)?)))
+    pub(crate) fn answers(&self) -> [Option<Lanes>; POINTS] {
+        std::array::from_fn(|k| Some(self.spreads[k].around(self.points?[k])))
     }
 }
-
-/// Quantiles of an expert's errors in units of their usual size at the moment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Spread {
-    seen: u32,
-    slow: f32,
-    fast: f32,
-    quantiles: [f32; 7],
-}
-
-/// Quantiles of a normal distribution whose mean size is 1.
-const NORMAL: [f32; 7] = [-2.06, -1.61, -0.845, 0.0, 0.845, 1.61, 2.06];
-
-impl Default for Spread {
-    fn default() -> Self {
-        Spread { seen: 0, slow: 1.0, fast: 1.0, quantiles: NORMAL }
-    }
-}
-
-impl Spread {
-    fn size(&self) -> f32 {
-        (0.5 * (self.slow + self.fast)).max(1e-9)
-    }
-
-    fn learn(&mut self, error: f32) {
-        self.seen = self.seen.saturating_add(1);
-        let unit = (error / self.size()).clamp(-20.0, 20.0);
-        let step = (1.0 / (self.seen as f32 + 10.0)).max(STEP);
-        for (q, level) in self.quantiles.iter_mut().zip(LEVELS) {
-            let below = if unit < *q {
-                1.0
-            } else if unit == *q {
-                level as f32
-            } else {
-                0.0
-            };
-            *q += 2.0 * step * (level as f32 - below);
-        }
-        let size = error.abs().min(20.0 * self.slow);
-        self.slow += (size - self.slow) * (1.0 / (self.seen as f32 + 2.0)).max(0.005);
-        self.fast += (size - self.fast) * FAST;
-    }
-
-    fn rescale(&mut self, factor: f32) {
-        self.slow *= factor;
-        self.fast *= factor;
-    }
-
-    fn around(&self, point: f32) -> Lanes {
-        let size = self.size();
-        let mut out = [point; 8];
-        for (o, q) in out.iter_mut().zip(self.quantiles) {
-            *o += q * size;
-        }
-        out[MEAN] = point;
-        out
-    }
-}
-
-/// Step of the quantiles.
-const STEP: f32 = 0.01;
-/// Weight of the newest error in the size of the moment.
-const FAST: f32 = 0.08;

@@ -1,37 +1,92 @@
 //! What the models see of a reading.
 
-use crate::experts::{POINTS, WIDE};
+use crate::experts::{Levels, POINTS, SLOW_POINT, TREND_POINT, WIDE};
 use crate::local::{Character, LAGS};
 use crate::reading::{DAY, Reading, Timestamp};
-use crate::scale::Scale;
 use crate::seasonal::Phase;
 
 /// Names of the network's inputs, in order; stored with every model, so that one made for other inputs
 /// is refused.
-pub const INPUT_NAMES: [&str; 30] = [
-    "place", "difference", "difference_2", "elapsed", "liveliness", "day_sin", "day_cos", "week_sin",
-    "week_cos", "ar_slow", "ar_fast", "ar_narrow", "mean_fast", "mean", "mean_slow", "trend",
-    "yesterday_move", "yesterday", "week_move", "week", "mean_day_move", "mean_day", "ar_error",
-    "ar_narrow_error", "seasons_known", "repeats", "correlation_1", "correlation_2", "tail", "reach",
+pub const INPUT_NAMES: [&str; 37] = [
+    "place",
+    "difference",
+    "difference_2",
+    "elapsed",
+    "liveliness",
+    "day_sin",
+    "day_cos",
+    "week_sin",
+    "week_cos",
+    "ar_slow",
+    "ar_fast",
+    "ar_narrow",
+    "mean_fast",
+    "mean",
+    "mean_slow",
+    "trend",
+    "yesterday_move",
+    "yesterday",
+    "week_move",
+    "week",
+    "mean_day_move",
+    "mean_day",
+    "ar_error",
+    "ar_narrow_error",
+    "season_known",
+    "repeats",
+    "correlation_1",
+    "correlation_2",
+    "tail",
+    "reach",
+    "ar_size",
+    "ar_liveliness",
+    "grid",
+    "naive_q05",
+    "naive_q25",
+    "naive_q75",
+    "naive_q95",
 ];
 /// Number of the network's inputs.
 pub const INPUTS: usize = INPUT_NAMES.len();
+/// Features that only the trees see: further differences, the shape of the last readings, the hour and
+/// the day.
+const SHAPE: usize = LAGS - 2 + 14;
 /// Number of features: the network's inputs and what only the trees see.
-pub const FEATURES: usize = INPUTS + LAGS - 2 + 14;
+pub const FEATURES: usize = INPUTS + SHAPE;
 
-/// What features are made from.
-pub(crate) struct Sight<'a> {
+/// What is seen of a reading.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sight {
     pub(crate) reading: Reading,
+    /// Intervals since the reading before.
     pub(crate) gap: f64,
     /// The time that will be forecast.
     pub(crate) next: Timestamp,
-    pub(crate) scale: &'a Scale,
-    pub(crate) lags: &'a [f64; LAGS],
-    pub(crate) means: [f32; 3],
+    /// The past at the phase of the reading's time, and of the time that will be forecast.
     pub(crate) now: Phase,
     pub(crate) then: Phase,
+    /// Latest differences, newest first.
+    pub(crate) lags: [f64; LAGS],
+    pub(crate) levels: Levels,
+    pub(crate) context: Context,
+}
+
+/// What is seen of the series.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context {
+    pub(crate) scale: f64,
+    pub(crate) level: f64,
+    pub(crate) deviation: f64,
+    pub(crate) liveliness: f32,
     pub(crate) character: Character,
+    /// 0 where there is none.
+    pub(crate) grid: f32,
+    /// Last errors of the slow and the narrow autoregression.
     pub(crate) errors: [f32; 2],
+    /// Size and liveliness of the slow autoregression's errors.
+    pub(crate) spread: [f32; 2],
+    /// Quantiles 0.05, 0.25, 0.75 and 0.95 of recent differences.
+    pub(crate) naive: [f32; 4],
 }
 
 /// Keeps large values apart without letting them dominate: linear near 0, bounded by ±8.
@@ -40,7 +95,7 @@ fn soften(x: f32) -> f32 {
 }
 
 /// In `f32`, whatever it was.
-fn narrow(x: f64) -> f32 {
+fn single(x: f64) -> f32 {
     x.clamp(-1e9, 1e9) as f32
 }
 
@@ -54,100 +109,116 @@ fn moved(now: Option<f32>, then: Option<f32>) -> f32 {
     now.zip(then).map_or(0.0, |(now, then)| then - now)
 }
 
-/// Inputs of the autoregressions.
-pub(crate) fn wide(s: &Sight<'_>) -> [f32; WIDE] {
-    let unit = 1.0 / s.scale.scale();
-    let mut x = [0.0; WIDE];
-    for (x, lag) in x.iter_mut().zip(&s.lags[..12]) {
-        *x = narrow(lag * unit).clamp(-20.0, 20.0);
+impl Sight {
+    fn lag(&self, at: usize) -> f32 {
+        single(self.lags[at] / self.context.scale)
     }
+
+    /// How far the value lies from the usual level, in usual deviations.
+    fn place(&self) -> f32 {
+        single((self.reading.value - self.context.level) / self.context.deviation)
+    }
+}
+
+/// Inputs of the autoregressions.
+pub(crate) fn wide(s: &Sight) -> [f32; WIDE] {
     let bound = |x: f32| x.clamp(-20.0, 20.0);
-    x[12] = narrow(s.scale.place(s.reading.value)).clamp(-10.0, 10.0);
-    x[13] = bound(s.means[1]);
-    x[14] = bound(s.means[2]);
-    x[15] = bound(moved(s.now.mean_day, s.then.mean_day));
-    x[16] = bound(0.2 * s.then.mean_day.unwrap_or_default());
-    x[17] = bound(moved(s.now.yesterday, s.then.yesterday));
-    x[18] = bound(0.2 * s.then.yesterday.unwrap_or_default());
-    x[19] = bound(moved(s.now.last_week, s.then.last_week));
-    x[20] = bound(0.2 * s.then.last_week.unwrap_or_default());
+    let mut x = [0.0; WIDE];
+    for (lag, x) in x[..12].iter_mut().enumerate() {
+        *x = bound(s.lag(lag));
+    }
+    x[12] = s.place().clamp(-10.0, 10.0);
+    x[13] = bound(s.levels.means[1]);
+    x[14] = bound(s.levels.means[2]);
+    let seasons = [
+        (s.now.mean_day, s.then.mean_day),
+        (s.now.yesterday, s.then.yesterday),
+        (s.now.last_week, s.then.last_week),
+    ];
+    for (x, (now, then)) in x[15..21].as_chunks_mut::<2>().0.iter_mut().zip(seasons) {
+        *x = [bound(moved(now, then)), bound(0.2 * then.unwrap_or_default())];
+    }
     (x[21], x[22]) = phase(s.next, DAY);
     x[23] = 1.0;
     x
 }
 
 /// Fills in the features of a reading: where it lies, how it moved and how long that took, how lively
-/// the series is (all in units of the series' own [`Scale`]), the phase of day and week of the time
-/// that will be forecast, what experts say of it, and what the series did at that phase before.
-pub(crate) fn fill(s: &Sight<'_>, points: &[Option<f32>; POINTS], out: &mut [f32]) {
-    let unit = 1.0 / s.scale.scale();
-    let lag = |i: usize| narrow(s.lags[i] * unit);
+/// the series is (all in units of the series' own scale), the phase of day and week of the time that
+/// will be forecast, what experts say of it, and what the series did at that phase before.
+pub(crate) fn fill(s: &Sight, points: &[f32; POINTS], out: &mut [f32; FEATURES]) {
     let (day_sin, day_cos) = phase(s.next, DAY);
     let (week_sin, week_cos) = phase(s.next, 7 * DAY);
-    let point = |i: usize| soften(points.get(i).copied().flatten().unwrap_or_default());
-    let c = &s.character;
+    let Context { character: c, spread: [size, lively], naive, .. } = s.context;
     let inputs: [f32; INPUTS] = [
-        soften(narrow(s.scale.place(s.reading.value))),
-        soften(lag(0)),
-        soften(lag(1)),
+        soften(s.place()),
+        soften(s.lag(0)),
+        soften(s.lag(1)),
         (s.gap.max(1e-3) as f32).ln().clamp(-3.0, 6.0),
-        s.scale.liveliness().clamp(-4.0, 4.0) as f32,
+        s.context.liveliness.clamp(-4.0, 4.0),
         day_sin,
         day_cos,
         week_sin,
         week_cos,
-        point(5),
-        point(6),
-        point(7),
-        soften(s.means[0]),
-        soften(s.means[1]),
-        soften(s.means[2]),
-        point(4),
+        soften(points[SLOW_POINT]),
+        soften(points[SLOW_POINT + 1]),
+        soften(points[SLOW_POINT + 2]),
+        soften(s.levels.means[0]),
+        soften(s.levels.means[1]),
+        soften(s.levels.means[2]),
+        soften(points[TREND_POINT]),
         soften(moved(s.now.yesterday, s.then.yesterday)),
         soften(0.2 * s.then.yesterday.unwrap_or_default()),
         soften(moved(s.now.last_week, s.then.last_week)),
         soften(0.2 * s.then.last_week.unwrap_or_default()),
         soften(moved(s.now.mean_day, s.then.mean_day)),
         soften(0.2 * s.then.mean_day.unwrap_or_default()),
-        soften(s.errors[0]),
-        soften(s.errors[1]),
+        soften(s.context.errors[0]),
+        soften(s.context.errors[1]),
         f32::from(u8::from(s.then.mean_day.is_some())),
         c.repeats,
         c.products[0] / (c.square + 0.01),
         c.products[1] / (c.square + 0.01),
         (c.square + 0.01).ln(),
-        narrow((s.scale.deviation() * unit).max(0.1).ln()).clamp(-3.0, 8.0),
+        single(s.context.deviation / s.context.scale).max(0.1).ln().clamp(-3.0, 8.0),
+        size.ln().clamp(-6.0, 4.0),
+        lively.ln().clamp(-4.0, 4.0),
+        s.context.grid.clamp(0.0, 4.0),
+        soften(naive[0]),
+        soften(naive[1]),
+        soften(naive[2]),
+        soften(naive[3]),
     ];
-    let (head, rest) = out.split_at_mut(INPUTS);
-    head.copy_from_slice(&inputs);
-    let (lags, rest) = rest.split_at_mut(LAGS - 2);
-    for (i, x) in lags.iter_mut().enumerate() {
-        *x = lag(i + 2);
+    out[..INPUTS].copy_from_slice(&inputs);
+    let rest = shape(s);
+    out[INPUTS..].copy_from_slice(&rest);
+}
+
+/// What the trees see besides.
+fn shape(s: &Sight) -> [f32; SHAPE] {
+    let mut out = [0.0; SHAPE];
+    for (at, x) in out[..LAGS - 2].iter_mut().enumerate() {
+        *x = s.lag(at + 2);
     }
+    let mut slots = out[LAGS - 2..].iter_mut();
+    let mut put = |values: [f32; 2]| values.into_iter().zip(&mut slots).for_each(|(v, slot)| *slot = v);
     // Values of the last readings less the newest, from the differences back.
-    let (mut back, mut sum, mut low, mut high) = (0.0_f32, 0.0_f32, 0.0_f32, 0.0_f32);
-    let (mut squares, mut at) = (0.0_f32, 0);
-    let mut put = |x: f32| {
-        if let Some(slot) = rest.get_mut(at) {
-            *slot = x;
-        }
-        at += 1;
-    };
-    for i in 0..LAGS {
-        let d = lag(i);
-        back -= d;
+    let (mut back, mut sum, mut squares) = (0.0_f32, 0.0_f32, 0.0_f32);
+    let (mut low, mut high) = (0.0_f32, 0.0_f32);
+    for at in 0..LAGS {
+        let difference = s.lag(at);
+        back -= difference;
         sum += back;
-        squares += d * d;
+        squares += difference * difference;
         (low, high) = (low.min(back), high.max(back));
-        if matches!(i + 1, 3 | 6 | 12 | 24) {
-            put(sum / (i + 2) as f32);
-            put((squares / (i + 1) as f32).sqrt());
+        let readings = at + 1;
+        if matches!(readings, 3 | 6 | 12 | 24) {
+            put([sum / (readings + 1) as f32, (squares / readings as f32).sqrt()]);
         }
-        if matches!(i + 1, 6 | 24) {
-            put(low);
-            put(high);
+        if matches!(readings, 6 | 24) {
+            put([low, high]);
         }
     }
-    put(s.next.0.rem_euclid(DAY) as f32 / DAY as f32);
-    put(s.next.0.rem_euclid(7 * DAY).div_euclid(DAY) as f32);
+    put([s.next.0.rem_euclid(DAY) as f32 / DAY as f32, s.next.0.rem_euclid(7 * DAY).div_euclid(DAY) as f32]);
+    out
 }

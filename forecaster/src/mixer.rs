@@ -1,70 +1,183 @@
-//! From the experts' answers to one distribution: aggregated, put in order, calibrated.
+//! From the experts' answers to one distribution: weighed, put in order, rounded where the series is,
+//! calibrated.
 
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Aggregator, Lanes, MEAN};
-use crate::reading::{LEVELS, MEDIAN};
+use crate::conformal::Calibration;
+use crate::experts::{MEAN_POINT, POINTS, SLOW_POINT};
+use crate::reading::MEDIAN;
+use crate::rls::Rls;
 
-/// Step of the calibration with each reading.
-const STEP: f32 = 0.005;
-/// Bound on the calibration of a level, in widths between it and the median.
-const CAP: f32 = 0.5;
+/// Trained models of a stream: networks and trees.
+pub(crate) const MODELS: usize = 2;
+/// Experts that are given: the naive forecast, the points, the models.
+pub(crate) const EXPERTS: usize = 1 + POINTS + MODELS;
+/// Answers for the next reading, in units of the scale.
+pub(crate) type Answers = [Option<Lanes>; EXPERTS];
+
+/// Inputs of the stack: the models' medians, those of four points, the last error, one.
+const STACKED: usize = MODELS + 6;
+/// Share of its past that the stack keeps with each reading.
+const KEEP: f32 = 0.997;
+/// Bound on what the stack answers and learns from.
+const BOUND: f32 = 30.0;
 
 /// Weighs experts and calibrates what they say together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Mixer {
-    aggregator: Aggregator,
-    answers: Vec<Option<Lanes>>,
+    weights: Aggregator,
+    answers: Answers,
+    stack: Stack,
+    /// What the experts say together, before rounding.
     combined: Lanes,
-    /// Moves of the levels, in widths between the quartiles.
-    moves: [f32; 7],
+    rounding: Rounding,
+    calibration: Calibration,
     issued: Option<Lanes>,
 }
 
-impl Mixer {
-    pub(crate) fn new(experts: usize) -> Mixer {
+impl Default for Mixer {
+    fn default() -> Self {
         Mixer {
-            aggregator: Aggregator::new(experts),
-            answers: Vec::new(),
+            weights: Aggregator::new(EXPERTS + 1),
+            answers: [None; EXPERTS],
+            stack: Stack::default(),
             combined: [0.0; 8],
-            moves: [0.0; 7],
+            rounding: Rounding::default(),
+            calibration: Calibration::default(),
             issued: None,
         }
+    }
+}
+
+fn ordered(mut quantiles: Lanes) -> Lanes {
+    quantiles[..MEAN].sort_unstable_by(f32::total_cmp);
+    quantiles
+}
+
+impl Mixer {
+    fn all(&self) -> [Option<Lanes>; EXPERTS + 1] {
+        let mut all = [None; EXPERTS + 1];
+        all[..EXPERTS].copy_from_slice(&self.answers);
+        all[EXPERTS] = self.stack.answer(&self.answers);
+        all
     }
 
     /// Learns where the series went.
     pub(crate) fn learn(&mut self, actual: f32) {
-        let Some(issued) = self.issued else { return };
-        self.aggregator.learn(&self.answers, &self.combined, actual);
-        for (lane, level) in LEVELS.iter().enumerate().filter(|(lane, _)| *lane != MEDIAN) {
-            // A reading just on a level is on both sides of it.
-            let level = *level as f32;
-            let below = if actual < issued[lane] { 1.0 } else if actual == issued[lane] { level } else { 0.0 };
-            self.moves[lane] = (self.moves[lane] + 2.0 * STEP * (level - below)).clamp(-1.0, 1.0);
-        }
+        let Some(issued) = &self.issued else { return };
+        self.calibration.learn(issued, actual);
+        self.rounding.learn(&self.combined, actual);
+        self.weights.learn(&self.all(), &self.combined, actual);
+        self.stack.learn(&self.answers, actual);
     }
 
-    /// Weighs the answers for the next reading.
-    pub(crate) fn combine(&mut self, answers: impl Iterator<Item = Option<Lanes>>) -> Lanes {
-        self.answers.clear();
-        self.answers.extend(answers);
-        let mut combined = self.aggregator.combine(&self.answers);
-        combined[..MEAN].sort_unstable_by(f32::total_cmp);
-        self.combined = combined;
-        let mut issued = combined;
-        let width = combined[4] - combined[2];
-        for lane in 0..7 {
-            let reach = CAP * (combined[lane] - combined[MEDIAN]).abs();
-            issued[lane] += (self.moves[lane] * width).clamp(-reach, reach);
-        }
-        issued[..MEAN].sort_unstable_by(f32::total_cmp);
+    /// Weighs the answers for the next reading; `grid` is the step of which the series' values are whole
+    /// multiples.
+    pub(crate) fn combine(&mut self, answers: Answers, grid: Option<f32>) -> Lanes {
+        self.answers = answers;
+        self.combined = ordered(self.weights.combine(&self.all()));
+        let rounded = self.rounding.apply(&self.combined, grid);
+        let issued = self.calibration.apply(ordered(rounded));
         self.issued = Some(issued);
         issued
     }
 
-    pub(crate) fn weights(&self) -> String { let a: Vec<_> = (0..self.answers.len()).map(|k| { let mut x: Vec<Option<Lanes>> = self.answers.iter().map(|a| a.map(|_| [0.0; 8])).collect(); if let Some(Some(l)) = x.get_mut(k) { *l = [1.0; 8]; } let w = self.aggregator.combine(&x); format!("{:.2}", w[3]) }).collect(); a.join(" ") }
-    /// What an expert's share of the median is.
-    pub(crate) fn answers(&self) -> &[Option<Lanes>] {
-        &self.answers
+    /// The median that the experts' points make together, for steps further ahead.
+    pub(crate) fn median(&self, points: impl Iterator<Item = Option<f32>>) -> f32 {
+        self.weights.weigh(MEDIAN, points)
+    }
+}
+
+/// An expert made of the others: the network's distribution, moved to where a regression on what all of
+/// them say puts it. It adapts a network that was trained long ago, or elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Stack {
+    model: Rls<STACKED>,
+    /// Where the network was wrong the last time.
+    error: f32,
+    /// Usual size of an error.
+    size: f32,
+}
+
+impl Default for Stack {
+    fn default() -> Self {
+        let mut model = Rls::new(0.03);
+        model.set(0, 1.0);
+        Stack { model, error: 0.0, size: 1.0 }
+    }
+}
+
+impl Stack {
+    /// The network's distribution and the regression's inputs.
+    fn inputs(&self, answers: &Answers) -> Option<(Lanes, [f32; STACKED])> {
+        let models = &answers[1 + POINTS..];
+        let network = models[0]?;
+        let median = network[MEDIAN].clamp(-BOUND, BOUND);
+        let point = |at: usize| answers[1 + at].map_or(0.0, |a| a[MEAN].clamp(-BOUND, BOUND));
+        let mut x = [0.0; STACKED];
+        x[0] = median;
+        for (x, model) in x[1..].iter_mut().zip(&models[1..]) {
+            *x = model.map_or(0.0, |m| m[MEDIAN].clamp(-BOUND, BOUND) - median);
+        }
+        let rest = [
+            point(SLOW_POINT),
+            point(SLOW_POINT + 1),
+            point(SLOW_POINT + 2),
+            point(MEAN_POINT),
+            self.error,
+            1.0,
+        ];
+        x[MODELS..].copy_from_slice(&rest);
+        Some((network, x))
+    }
+
+    fn answer(&self, answers: &Answers) -> Option<Lanes> {
+        let (network, x) = self.inputs(answers)?;
+        let moved = self.model.predict(&x) - network[MEDIAN];
+        Some(network.map(|q| q + moved))
+    }
+
+    fn learn(&mut self, answers: &Answers, actual: f32) {
+        let Some((_, x)) = self.inputs(answers) else { return };
+        let target = actual.clamp(-BOUND, BOUND);
+        let error = (target - self.model.predict(&x)).clamp(-4.0 * self.size, 4.0 * self.size);
+        self.size = (self.size + 0.02 * (error.abs() - self.size)).max(1e-3);
+        self.model.learn(&x, error, KEEP);
+        self.error = target - x[0];
+    }
+}
+
+/// Chooses between quantiles as they are and rounded to the values that the series takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Rounding {
+    weights: Aggregator,
+    grid: Option<f32>,
+    chosen: Lanes,
+}
+
+impl Default for Rounding {
+    fn default() -> Self {
+        Rounding { weights: Aggregator::new(2), grid: None, chosen: [0.0; 8] }
+    }
+}
+
+fn both(quantiles: &Lanes, grid: f32) -> [Option<Lanes>; 2] {
+    let mut rounded = quantiles.map(|q| (q / grid).round() * grid);
+    rounded[MEAN] = quantiles[MEAN];
+    [Some(*quantiles), Some(rounded)]
+}
+
+impl Rounding {
+    fn learn(&mut self, quantiles: &Lanes, actual: f32) {
+        if let Some(grid) = self.grid {
+            self.weights.learn(&both(quantiles, grid), &self.chosen, actual);
+        }
+    }
+
+    fn apply(&mut self, quantiles: &Lanes, grid: Option<f32>) -> Lanes {
+        self.grid = grid;
+        self.chosen = grid.map_or(*quantiles, |grid| self.weights.combine(&both(quantiles, grid)));
+        self.chosen
     }
 }

@@ -1,8 +1,11 @@
 //! A trained network, ready for streaming.
 
+use serde::{Deserialize, Serialize};
+
 use crate::aggregate::{Lanes, MEAN};
 use crate::features::{FEATURES, INPUTS};
 use crate::kernel::{HiddenState, Network, Scratch};
+use crate::mixer::MODELS;
 use crate::reading::mean_of;
 use crate::weights::{Weights, WeightsError};
 
@@ -40,25 +43,35 @@ impl Model {
         &self.network
     }
 
-    /// Feeds a reading's inputs to a hidden state, and returns the quantiles of the next difference
-    /// in units of the series' scale, ordered (monotone rearrangement: Chernozhukov, Fernández-Val
-    /// & Galichon, Econometrica 78, 2010). None if the network's output is not finite.
+    /// Feeds a reading's features to the state, and returns what network and trees make of them: the
+    /// quantiles of the next difference in units of the series' scale, ordered (monotone rearrangement:
+    /// Chernozhukov, Fernández-Val & Galichon, Econometrica 78, 2010), and their mean. None where an
+    /// output is not finite.
     ///
     /// A state of another network's size starts from zero.
-    pub(crate) fn step(
+    pub(crate) fn answer(
         &self,
         features: &[f32; FEATURES],
-        state: &mut HiddenState,
+        state: &mut ModelState,
         scratch: &mut Scratch,
-    ) -> Option<Lanes> {
-        if !self.network.fits(state) {
-            *state = self.network.zero_state();
+    ) -> [Option<Lanes>; MODELS] {
+        if !self.network.fits(&state.hidden) {
+            state.hidden = self.network.zero_state();
         }
-        let mut out = self.network.step(&features[..INPUTS], state, scratch);
-        out.sort_unstable_by(f32::total_cmp);
-        let mut lanes = [0.0; 8];
-        lanes[..MEAN].copy_from_slice(&out);
-        lanes[MEAN] = mean_of(&out);
-        lanes.iter().all(|q| q.is_finite()).then_some(lanes)
+        [ordered(self.network.step(&features[..INPUTS], &mut state.hidden, scratch)), None]
     }
+}
+
+/// What a model keeps of a series between readings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ModelState {
+    hidden: HiddenState,
+}
+
+fn ordered(mut quantiles: [f32; 7]) -> Option<Lanes> {
+    quantiles.sort_unstable_by(f32::total_cmp);
+    let mut lanes = [0.0; 8];
+    lanes[..MEAN].copy_from_slice(&quantiles);
+    lanes[MEAN] = mean_of(&quantiles);
+    lanes.iter().all(|q| q.is_finite()).then_some(lanes)
 }

@@ -24,6 +24,13 @@ impl<const N: usize> Rls<N> {
         Rls { weights: vec![0.0; N], diagonal: vec![variance; N], upper: vec![0.0; N * (N - 1) / 2] }
     }
 
+    /// Sets a weight.
+    pub(crate) fn set(&mut self, at: usize, weight: f32) {
+        if let Some(slot) = self.weights.get_mut(at) {
+            *slot = weight;
+        }
+    }
+
     /// The model's answer.
     pub(crate) fn predict(&self, x: &[f32; N]) -> f32 {
         dot(&self.weights, x)

@@ -88,22 +88,22 @@ impl Scale {
         self.movement.max(0.5 * self.fast).max(1e-9 * self.level.abs()).max(1e-12)
     }
 
-    /// How far values usually lie from the level.
+    /// Where values usually lie.
+    #[must_use]
+    pub(crate) fn level(&self) -> f64 {
+        self.level
+    }
+
+    /// How far values usually lie from the level, never zero.
     #[must_use]
     pub(crate) fn deviation(&self) -> f64 {
-        self.deviation
+        self.deviation.max(self.scale())
     }
 
     /// Movements seen.
     #[must_use]
     pub(crate) fn moves(&self) -> u32 {
         self.moves
-    }
-
-    /// How far a value lies from the usual level, in usual deviations.
-    #[must_use]
-    pub(crate) fn place(&self, value: f64) -> f64 {
-        (value - self.level) / self.deviation.max(self.scale())
     }
 
     /// How lively the series is now against what is usual: logarithm of the ratio of the recent to

@@ -1,64 +1,50 @@
 //! One series: what is remembered of it, and how a reading becomes a forecast.
 
-use std::cmp::Ordering;
-
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::Lanes;
+use crate::aggregate::{Lanes, MEAN};
 use crate::anomaly::{self, Change, Episode};
-use crate::experts::POINTS;
+use crate::engine::StreamSpec;
 use crate::features::FEATURES;
-use crate::kernel::{HiddenState, Scratch};
+use crate::kernel::Scratch;
+use crate::ladder::{Candidates, Ladder};
 use crate::local::Local;
-use crate::mixer::Mixer;
-use crate::model::Model;
+use crate::mixer::{Answers, EXPERTS, MODELS, Mixer};
+use crate::model::{Model, ModelState};
 use crate::reading::{MEDIAN, Reading, Step, Timestamp};
 
-/// Movements a series must have shown before its scale carries a network's forecast.
+/// Movements a series must have shown before its scale carries a model's forecast.
 const MIN_MOVES: u32 = 4;
 /// Bound on an error, in units of the scale: a wild value must not stand for a series' quality.
 const MAX_ERROR: f64 = 100.0;
 /// Readings over which the errors of a series are averaged.
 const ERROR_MEMORY: f64 = 500.0;
-
-/// Experts that are weighed: the naive forecast, the points, the network.
-const EXPERTS: usize = 1 + POINTS + 1;
+/// What single precision may lose of an offset: quantiles are moved outwards by it, so that a reading
+/// that repeats an old one does not fall just outside an interval that ends there.
+const PRECISION: f64 = 1e-6;
 
 /// Everything kept of one series between readings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     local: Local,
+    state: ModelState,
+    /// What the models answered, in units of the scale; none that had no say in what is expected.
+    outlook: [Option<Lanes>; MODELS],
     mixer: Mixer,
-    hidden: HiddenState,
-    /// What the network answered, in units of the scale; none if it had no say in what is expected.
-    outlook: Option<Lanes>,
-    /// Quantiles forecast for the next reading, and the mean.
+    ladder: Ladder,
     expected: Option<Expected>,
     episode: Episode,
     score: f64,
     errors: Errors,
 }
 
-impl Default for Series {
-    fn default() -> Self {
-        Series {
-            local: Local::default(),
-            mixer: Mixer::new(EXPERTS),
-            hidden: HiddenState::default(),
-            outlook: None,
-            expected: None,
-            episode: Episode::default(),
-            score: 0.0,
-            errors: Errors::default(),
-        }
-    }
-}
-
-/// What is forecast for the next reading.
+/// What is forecast for the next reading: the mean and the quantiles, and the offset of the median in
+/// units of the scale.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Expected {
     mean: f64,
     quantiles: [f64; 7],
+    median: f32,
 }
 
 /// Recent errors of the median and of the last value, averaged alike.
@@ -95,6 +81,14 @@ pub struct Verification {
     pub naive_error: f64,
 }
 
+/// Room that a reading's work is done in, one a thread.
+#[derive(Debug, Clone, Default)]
+pub struct Room {
+    pub(crate) scratch: Scratch,
+    state: ModelState,
+    candidates: Vec<Candidates>,
+}
+
 impl Series {
     /// The newest reading.
     #[must_use]
@@ -115,25 +109,33 @@ impl Series {
         (self.errors.seen >= 20 && self.errors.naive > 0.0).then(|| self.errors.median / self.errors.naive)
     }
 
-    /// Whether the network speaks for this series (and not the local experts alone).
+    /// Whether a trained model has a say for this series (and not the online experts alone).
     #[must_use]
     pub fn uses_model(&self) -> bool {
-        self.outlook.is_some()
+        self.outlook.iter().any(Option::is_some)
     }
 
-    /// Takes in a reading newer than the last.
+    /// Usual size of a movement between readings.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        self.local.scale().scale()
+    }
+
+    /// Takes in a reading newer than the last, and forecasts from it into `steps`.
     pub fn observe(
         &mut self,
         reading: Reading,
-        configured: Option<i64>,
+        spec: &StreamSpec,
         model: Option<&Model>,
-        scratch: &mut Scratch,
+        room: &mut Room,
+        steps: &mut Vec<Step>,
     ) -> Outcome {
-        let verification = self.verify(reading, configured);
+        let verification = self.verify(reading, spec.interval);
         self.score = verification.map_or(0.0, |v| anomaly::score(reading.value, &v.expected));
         let change = self.episode.observe(reading.time, self.score);
         let outcome = Outcome { score: self.score, flagged: self.episode.flagged(), change, verification };
-        self.follow(reading, configured, model, true, scratch);
+        self.follow(reading, spec, model, true, room);
+        self.steps(spec, room, steps);
         outcome
     }
 
@@ -144,7 +146,7 @@ impl Series {
             let (median, widening) = (expected[MEDIAN], gap.sqrt());
             expected = expected.map(|q| median + (q - median) * widening);
         }
-        let scale = self.local.scale().scale();
+        let scale = self.scale();
         let error = ((reading.value - expected[MEDIAN]).abs() / scale).min(MAX_ERROR);
         let naive_error = ((reading.value - last.value).abs() / scale).min(MAX_ERROR);
         let e = &mut self.errors;
@@ -161,76 +163,119 @@ impl Series {
     fn follow(
         &mut self,
         reading: Reading,
-        configured: Option<i64>,
+        spec: &StreamSpec,
         model: Option<&Model>,
         heard: bool,
-        scratch: &mut Scratch,
+        room: &mut Room,
     ) {
         if let Some(offset) = self.local.offset(reading.value) {
             self.mixer.learn(offset);
         }
         let mut features = [0.0; FEATURES];
-        self.local.advance(reading, configured, &mut features);
-        let network = model
-            .and_then(|m| m.step(&features, &mut self.hidden, scratch))
-            .filter(|_| self.local.scale().moves() >= MIN_MOVES);
-        self.outlook = network.filter(|_| heard);
+        self.local.advance(reading, spec.interval, &mut features);
+        let answers = model.map(|m| m.answer(&features, &mut self.state, &mut room.scratch));
+        self.outlook = answers.filter(|_| heard && self.settled()).unwrap_or_default();
         self.expected = self.expect();
+        if spec.horizon > 1
+            && let Some(interval) = self.local.interval(spec.interval)
+        {
+            self.ladder.fit(spec.horizon);
+            self.ladder.learn(reading, interval);
+            self.look_ahead(spec, model, room);
+            self.ladder.follow(reading, interval, self.scale(), &room.candidates);
+        }
+    }
+
+    fn settled(&self) -> bool {
+        self.local.scale().moves() >= MIN_MOVES
     }
 
     fn expect(&mut self) -> Option<Expected> {
-        let last = self.last()?.value;
-        let scale = self.local.scale().scale();
+        let scale = self.scale();
         let naive = self.local.differences().quantiles()?;
-        let mut answer: Lanes = [0.0; 8];
-        for (a, q) in answer.iter_mut().zip(naive) {
-            *a = (q / scale).clamp(-1e6, 1e6) as f32;
+        let mut lanes: Lanes = [0.0; 8];
+        for (lane, q) in lanes.iter_mut().zip(naive) {
+            *lane = (q / scale).clamp(-1e6, 1e6) as f32;
         }
-        let answers = [Some(answer)].into_iter().chain(self.local.experts().answers()).chain([self.outlook]);
-        let issued = self.mixer.combine(answers);
-        let at = |offset: f32| last + f64::from(offset) * scale;
-        let [quantiles @ .., mean] = issued.map(at);
-        quantiles.iter().all(|q| q.is_finite()).then_some(Expected { mean, quantiles })
+        let mut answers: Answers = [None; EXPERTS];
+        let all = [Some(lanes)].into_iter().chain(self.local.experts().answers()).chain(self.outlook);
+        answers.iter_mut().zip(all).for_each(|(answer, given)| *answer = given);
+        let issued = self.mixer.combine(answers, self.local.grid());
+        let (mean, quantiles) = self.in_own_unit(&issued)?;
+        Some(Expected { mean, quantiles, median: issued[MEDIAN] })
     }
 
-    pub fn weights(&self) -> String { self.mixer.weights() }
-    /// Usual size of a movement between readings.
-    #[must_use]
-    pub fn scale(&self) -> f64 {
-        self.local.scale().scale()
+    /// Mean and quantiles of offsets from the last value; none if one is beyond all bounds.
+    fn in_own_unit(&self, offsets: &Lanes) -> Option<(f64, [f64; 7])> {
+        let (last, scale) = (self.last()?.value, self.scale());
+        let at = |lane: usize| {
+            let offset = f64::from(offsets[lane]) * scale;
+            let outwards = PRECISION * offset.abs();
+            last + match lane.cmp(&MEDIAN) {
+                std::cmp::Ordering::Less => offset - outwards,
+                std::cmp::Ordering::Equal => offset,
+                std::cmp::Ordering::Greater => offset + outwards,
+            }
+        };
+        let quantiles: [f64; 7] = std::array::from_fn(at);
+        let mean = last + f64::from(offsets[MEAN]) * scale;
+        (mean.is_finite() && quantiles.iter().all(|q| q.is_finite())).then_some((mean, quantiles))
     }
 
-    /// Forecasts `horizon` steps from the newest reading into `out`; none before the second reading.
-    pub fn forecast(
-        &self,
-        horizon: usize,
-        configured: Option<i64>,
-        out: &mut Vec<Step>,
-    ) {
-        out.clear();
+    /// Lays out where the steps up to the horizon may go: the models and experts are fed the median that
+    /// they make together.
+    fn look_ahead(&self, spec: &StreamSpec, model: Option<&Model>, room: &mut Room) {
+        room.candidates.clear();
+        let (Some(expected), Some(mut ahead)) = (self.expected, self.local.ahead(spec.interval)) else {
+            return;
+        };
+        let model = model.filter(|_| self.uses_model());
+        room.state.clone_from(&self.state);
+        let mut features = [0.0; FEATURES];
+        let mut path = expected.median;
+        room.candidates.push(ahead.candidates(path));
+        for _ in 1..spec.horizon {
+            ahead.go(path);
+            let points = ahead.look(&mut features);
+            let models = model.map(|m| m.answer(&features, &mut room.state, &mut room.scratch));
+            let medians = models.unwrap_or_default().map(|m| m.map(|m| m[MEDIAN]));
+            path = self.mixer.median([Some(0.0)].into_iter().chain(points.map(Some)).chain(medians));
+            room.candidates.push(ahead.candidates(path));
+        }
+    }
+
+    /// Forecasts from the newest reading into `steps`; none before the second reading.
+    pub fn forecast(&self, spec: &StreamSpec, model: Option<&Model>, room: &mut Room, steps: &mut Vec<Step>) {
+        if spec.horizon > 1 {
+            self.look_ahead(spec, model, room);
+        }
+        self.steps(spec, room, steps);
+    }
+
+    fn steps(&self, spec: &StreamSpec, room: &Room, steps: &mut Vec<Step>) {
+        steps.clear();
         let (Some(last), Some(interval), Some(first)) =
-            (self.last(), self.local.interval(configured), self.expected)
+            (self.last(), self.local.interval(spec.interval), self.expected)
         else {
             return;
         };
         let at = |step: usize| Timestamp(last.time.0.saturating_add(interval.saturating_mul(step as i64)));
-        out.push(Step { time: at(1), mean: first.mean, quantiles: first.quantiles });
-        for step in 2..=horizon {
-            out.push(Step { time: at(step), mean: first.mean, quantiles: first.quantiles });
+        steps.push(Step { time: at(1), mean: first.mean, quantiles: first.quantiles });
+        for step in 2..=spec.horizon {
+            let offsets = room.candidates.get(step - 1).and_then(|c| self.ladder.expect(step, c));
+            let Some((mean, quantiles)) = offsets.and_then(|o| self.in_own_unit(&o)) else { return };
+            steps.push(Step { time: at(step), mean, quantiles });
         }
     }
-}
 
-impl Series {
     /// Continues under a model installed anew, from a state rebuilt for it; none starts from zero.
     /// Errors are counted anew.
     pub fn adopt(&mut self, rebuilt: Option<Rebuilt>) {
         self.errors = Errors::default();
-        match rebuilt {
-            Some(Rebuilt { series }) => {
-                (self.hidden, self.mixer, self.outlook) = (series.hidden, series.mixer, series.outlook);
-            }
-            None => (self.hidden, self.outlook) = Default::default(),
+        (self.state, self.outlook) = Default::default();
+        if let Some(Rebuilt { series }) = rebuilt {
+            (self.state, self.outlook) = (series.state, series.outlook);
+            (self.mixer, self.ladder) = (series.mixer, series.ladder);
         }
         self.expected = self.expect();
     }
@@ -247,13 +292,13 @@ impl Rebuilt {
     pub(crate) fn step(
         &mut self,
         reading: Reading,
-        configured: Option<i64>,
+        spec: &StreamSpec,
         model: &Model,
         heard: bool,
-        scratch: &mut Scratch,
+        room: &mut Room,
     ) {
         if self.series.last().is_none_or(|last| reading.time > last.time) {
-            self.series.follow(reading, configured, Some(model), heard, scratch);
+            self.series.follow(reading, spec, Some(model), heard, room);
         }
     }
 }
@@ -265,32 +310,12 @@ pub fn rebuild(
     model: &Model,
     readings: impl IntoIterator<Item = Reading>,
     learned: usize,
-    configured: Option<i64>,
+    spec: &StreamSpec,
 ) -> Option<Rebuilt> {
-    let mut scratch = Scratch::default();
+    let mut room = Room::default();
     let mut rebuilt: Option<Rebuilt> = None;
     for (row, reading) in readings.into_iter().enumerate() {
-        rebuilt.get_or_insert_default().step(reading, configured, model, row >= learned, &mut scratch);
+        rebuilt.get_or_insert_default().step(reading, spec, model, row >= learned, &mut room);
     }
     rebuilt
 }
-
-/// Rounds to 14 digits of the largest, outwards from the last value, which stays as it is: what a sum
-/// of a value and a difference of values loses at the end would put a reading that repeats an old one
-/// just outside an interval that ends there.
-fn tidy(quantiles: [f64; 7], last: f64) -> [f64; 7] {
-    // Shorter than half a digit: nothing but rounding.
-    const SLACK: f64 = 0.01;
-    let largest = quantiles.iter().fold(0.0_f64, |a, q| a.max(q.abs()));
-    let digits = 13.0 - largest.log10().floor();
-    if !(0.0..=200.0).contains(&digits) {
-        return quantiles;
-    }
-    let unit = 10_f64.powi(digits as i32);
-    quantiles.map(|q| match q.partial_cmp(&last) {
-        Some(Ordering::Less) => (q * unit + SLACK).floor() / unit,
-        Some(Ordering::Greater) => (q * unit - SLACK).ceil() / unit,
-        _ => q,
-    })
-}
-

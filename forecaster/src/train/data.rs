@@ -6,9 +6,9 @@ use super::{LEVELS, MEDIAN, pinball};
 use crate::cell::Batch;
 use crate::features::{FEATURES, INPUTS};
 use crate::kernel::Scratch;
-use crate::model::Model;
-use crate::reading::Reading;
 use crate::local::Local;
+use crate::model::{Model, ModelState};
+use crate::reading::Reading;
 use crate::weights::Weights;
 
 /// Share of each series' latest rows kept for validation.
@@ -146,7 +146,8 @@ impl TrainingSet {
             let start = (row - self.offsets[at]).min(last_start);
             for step in 0..steps.min(sequence.split - 1 - start) {
                 let to = step * batch + lane;
-                out.inputs[to * INPUTS..(to + 1) * INPUTS].copy_from_slice(&sequence.inputs[start + step][..INPUTS]);
+                out.inputs[to * INPUTS..(to + 1) * INPUTS]
+                    .copy_from_slice(&sequence.inputs[start + step][..INPUTS]);
                 let target = sequence.targets[start + step];
                 if !target.is_nan() {
                     out.targets[to] = target;
@@ -164,11 +165,11 @@ impl TrainingSet {
         let (mut loss, mut error, mut naive, mut inside, mut rows) =
             (0.0_f64, 0.0_f64, 0.0_f64, 0_u32, 0_u32);
         for sequence in &self.sequences {
-            let mut hidden = model.network().zero_state();
+            let mut state = ModelState::default();
             let from = sequence.split - 1;
             for row in from.saturating_sub(LEAD)..sequence.inputs.len() {
-                let out =
-                    model.step(&sequence.inputs[row], &mut hidden, &mut scratch).unwrap_or([f32::NAN; 8]);
+                let [network, _] = model.answer(&sequence.inputs[row], &mut state, &mut scratch);
+                let out = network.unwrap_or([f32::NAN; 8]);
                 let target = sequence.targets[row];
                 if row >= from && !target.is_nan() {
                     loss += f64::from(pinball(target, out.first_chunk().unwrap_or(&[f32::NAN; 7])));
