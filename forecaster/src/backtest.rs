@@ -114,8 +114,8 @@ impl Backtest {
         for track in &mut self.tracks {
             track.accuracy = Accuracy::default();
         }
-        let (weights, report) = train(&set, config, look)?;
-        let model = Arc::new(Model::new(weights));
+        let (model, report) = train(&set, config, look)?;
+        let model = Arc::new(model);
         let states = histories
             .iter()
             .zip(&self.tracks)

@@ -22,6 +22,7 @@ mod scale;
 mod seasonal;
 pub mod series;
 mod spread;
+mod stored;
 pub mod train;
 pub mod weights;
 

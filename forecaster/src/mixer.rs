@@ -10,7 +10,7 @@ use crate::reading::MEDIAN;
 use crate::rls::Rls;
 
 /// Trained models of a stream: networks and trees.
-pub(crate) const MODELS: usize = 2;
+pub(crate) const MODELS: usize = 3;
 /// Experts that are given: the naive forecast, the points, the models.
 pub(crate) const EXPERTS: usize = 1 + POINTS + MODELS;
 /// Answers for the next reading, in units of the scale.

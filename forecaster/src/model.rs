@@ -1,4 +1,4 @@
-//! A trained network, ready for streaming.
+//! A trained model, ready for streaming.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,43 +7,38 @@ use crate::features::{FEATURES, INPUTS};
 use crate::kernel::{HiddenState, Network, Scratch};
 use crate::mixer::MODELS;
 use crate::reading::mean_of;
-use crate::weights::{Weights, WeightsError};
+use crate::weights::{Sizes, Weights};
+
+/// Networks of a model at most: two that were drawn differently err differently.
+pub const NETWORKS: usize = 2;
 
 /// Weights and their packed form.
 #[derive(Debug, Clone)]
 pub struct Model {
-    weights: Weights,
-    network: Network,
+    networks: Vec<(Weights, Network)>,
 }
 
 impl Model {
-    /// Makes a model of weights.
+    /// Makes a model of the weights of its networks, of which all have the same sizes; those beyond
+    /// [`NETWORKS`] are left out.
     #[must_use]
-    pub fn new(weights: Weights) -> Model {
-        Model { network: Network::new(&weights), weights }
+    pub fn new(weights: Vec<Weights>) -> Model {
+        let networks = weights.into_iter().take(NETWORKS);
+        Model { networks: networks.map(|w| (w.clone(), Network::new(&w))).collect() }
     }
 
-    /// Reads a stored model.
-    ///
-    /// # Errors
-    /// If the file does not hold a network for this version's inputs.
-    pub fn from_safetensors(bytes: &[u8]) -> Result<Model, WeightsError> {
-        Weights::from_safetensors(bytes).map(Model::new)
+    /// The networks' weights.
+    pub fn weights(&self) -> impl Iterator<Item = &Weights> {
+        self.networks.iter().map(|(weights, _)| weights)
     }
 
-    /// The weights.
+    /// Sizes of the networks.
     #[must_use]
-    pub fn weights(&self) -> &Weights {
-        &self.weights
+    pub fn sizes(&self) -> Sizes {
+        self.weights().next().map_or(Sizes { inputs: INPUTS, hidden: 0, layers: 0 }, |w| w.sizes)
     }
 
-    /// The packed network.
-    #[must_use]
-    pub fn network(&self) -> &Network {
-        &self.network
-    }
-
-    /// Feeds a reading's features to the state, and returns what network and trees make of them: the
+    /// Feeds a reading's features to the state, and returns what each network makes of them: the
     /// quantiles of the next difference in units of the series' scale, ordered (monotone rearrangement:
     /// Chernozhukov, Fernández-Val & Galichon, Econometrica 78, 2010), and their mean. None where an
     /// output is not finite.
@@ -55,17 +50,23 @@ impl Model {
         state: &mut ModelState,
         scratch: &mut Scratch,
     ) -> [Option<Lanes>; MODELS] {
-        if !self.network.fits(&state.hidden) {
-            state.hidden = self.network.zero_state();
+        let mut answers = [None; MODELS];
+        let inputs = &features[..INPUTS];
+        for (((_, network), hidden), answer) in self.networks.iter().zip(&mut state.hidden).zip(&mut answers)
+        {
+            if !network.fits(hidden) {
+                *hidden = network.zero_state();
+            }
+            *answer = ordered(network.step(inputs, hidden, scratch));
         }
-        [ordered(self.network.step(&features[..INPUTS], &mut state.hidden, scratch)), None]
+        answers
     }
 }
 
 /// What a model keeps of a series between readings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ModelState {
-    hidden: HiddenState,
+    hidden: [HiddenState; NETWORKS],
 }
 
 fn ordered(mut quantiles: [f32; 7]) -> Option<Lanes> {

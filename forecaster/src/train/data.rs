@@ -3,13 +3,13 @@
 use rand::{RngExt, rngs::StdRng};
 
 use super::{LEVELS, MEDIAN, pinball};
+use crate::aggregate::Lanes;
 use crate::cell::Batch;
 use crate::features::{FEATURES, INPUTS};
 use crate::kernel::Scratch;
 use crate::local::Local;
 use crate::model::{Model, ModelState};
 use crate::reading::Reading;
-use crate::weights::Weights;
 
 /// Share of each series' latest rows kept for validation.
 const VALIDATION: f64 = 0.15;
@@ -127,8 +127,8 @@ impl TrainingSet {
         (sum / f64::from(rows.max(1))) as f32
     }
 
-    /// Draws windows, evenly over all rows.
-    pub(super) fn sample(&self, steps: usize, batch: usize, rng: &mut StdRng) -> Batch {
+    /// Draws windows, evenly over all rows that are learned from, or over the whole.
+    pub(super) fn sample(&self, (steps, batch): (usize, usize), whole: bool, rng: &mut StdRng) -> Batch {
         let rows = steps * batch;
         let mut out = Batch {
             steps,
@@ -142,9 +142,11 @@ impl TrainingSet {
             let at = self.offsets.partition_point(|o| *o <= row) - 1;
             let sequence = &self.sequences[at];
             // A row near the end gives a window that ends there, so that late rows count alike.
-            let last_start = (sequence.split - 1).saturating_sub(steps);
-            let start = (row - self.offsets[at]).min(last_start);
-            for step in 0..steps.min(sequence.split - 1 - start) {
+            let end = if whole { sequence.inputs.len() } else { sequence.split };
+            let last_start = (end - 1).saturating_sub(steps);
+            let spread = (row - self.offsets[at]) as f64 * end as f64 / sequence.split as f64;
+            let start = (spread as usize).min(last_start);
+            for step in 0..steps.min(end - 1 - start) {
                 let to = step * batch + lane;
                 out.inputs[to * INPUTS..(to + 1) * INPUTS]
                     .copy_from_slice(&sequence.inputs[start + step][..INPUTS]);
@@ -158,9 +160,9 @@ impl TrainingSet {
         out
     }
 
-    /// Streams the validation slice through the fused kernel, as the daemon would.
-    pub(super) fn validate(&self, weights: &Weights) -> Validation {
-        let model = Model::new(weights.clone());
+    /// Streams the validation slice through the fused kernels, as the daemon would; of several networks
+    /// the mean answer counts.
+    pub(super) fn validate(&self, model: &Model) -> Validation {
         let mut scratch = Scratch::default();
         let (mut loss, mut error, mut naive, mut inside, mut rows) =
             (0.0_f64, 0.0_f64, 0.0_f64, 0_u32, 0_u32);
@@ -168,11 +170,11 @@ impl TrainingSet {
             let mut state = ModelState::default();
             let from = sequence.split - 1;
             for row in from.saturating_sub(LEAD)..sequence.inputs.len() {
-                let [network, _] = model.answer(&sequence.inputs[row], &mut state, &mut scratch);
-                let out = network.unwrap_or([f32::NAN; 8]);
+                let answers = model.answer(&sequence.inputs[row], &mut state, &mut scratch);
                 let target = sequence.targets[row];
                 if row >= from && !target.is_nan() {
-                    loss += f64::from(pinball(target, out.first_chunk().unwrap_or(&[f32::NAN; 7])));
+                    let out = mean_of_all(&answers);
+                    loss += f64::from(pinball(target, &out));
                     error += f64::from((target - out[MEDIAN]).abs());
                     naive += f64::from(target.abs());
                     inside += u32::from((out[0]..=out[6]).contains(&target));
@@ -187,6 +189,16 @@ impl TrainingSet {
             coverage: (f64::from(inside) / rows) as f32,
         }
     }
+}
+
+/// Quantiles that the answers have in the mean; NaN if there is none.
+fn mean_of_all(answers: &[Option<Lanes>]) -> [f32; 7] {
+    let (mut sum, mut count) = ([0.0; 7], 0.0);
+    for answer in answers.iter().flatten() {
+        sum.iter_mut().zip(answer).for_each(|(s, a)| *s += a);
+        count += 1.0;
+    }
+    sum.map(|s: f32| s / count)
 }
 
 fn usable(targets: &[f32]) -> impl Iterator<Item = f32> {

@@ -3,24 +3,25 @@
 //! weights.
 
 mod data;
+mod network;
 mod optimizer;
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rand::{SeedableRng, rngs::StdRng};
 use serde::Serialize;
 use thiserror::Error;
 
 pub use data::{TrainingSet, learned};
 
-use crate::cell::Lstm;
+use crate::model::{Model, NETWORKS};
 use crate::reading::{LEVELS, MEDIAN};
-use crate::weights::{Sizes, Weights};
-use optimizer::Adam;
 
 /// How to train. The defaults suit anything from a thousand to millions of readings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainConfig {
+    /// Networks, drawn with seeds that follow each other; 2 at most.
+    pub networks: usize,
     /// Hidden units of a layer.
     pub hidden: usize,
     /// Layers.
@@ -44,6 +45,7 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         TrainConfig {
+            networks: NETWORKS,
             hidden: 32,
             layers: 1,
             seed: 1,
@@ -56,15 +58,6 @@ impl Default for TrainConfig {
         }
     }
 }
-
-/// Updates over which the learning rate rises from zero.
-const WARM_UP: usize = 50;
-/// Share of the old weights in the running average that is validated and kept.
-const AVERAGING: f32 = 0.98;
-/// Looks without improvement after which the learning rate is halved.
-const PATIENCE: usize = 4;
-/// Halvings after which training stops.
-const HALVINGS: usize = 4;
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -88,7 +81,7 @@ pub struct Report {
     pub training_rows: usize,
     /// Latest rows, learned from by none.
     pub validation_rows: usize,
-    /// Updates done.
+    /// Updates done, of all networks together.
     pub updates: usize,
     /// Mean pinball loss on the validation slice.
     pub validation_loss: f32,
@@ -121,9 +114,9 @@ pub enum TrainError {
     Stopped,
 }
 
-/// Trains a network.
+/// Trains a model: its networks at the same time, on a thread each.
 ///
-/// `look` is called at every look at the validation slice and can stop the run.
+/// `look` is called at every look of the first network at the validation slice, and can stop the run.
 ///
 /// # Errors
 /// See [`TrainError`].
@@ -131,66 +124,31 @@ pub fn train(
     set: &TrainingSet,
     config: &TrainConfig,
     mut look: impl FnMut(&Progress) -> ControlFlow<()>,
-) -> Result<(Weights, Report), TrainError> {
+) -> Result<(Model, Report), TrainError> {
     let needed = 4 * config.steps;
     if set.training_rows() < needed || set.validation_rows() == 0 {
         return Err(TrainError::TooLittle { rows: set.training_rows() + set.validation_rows(), needed });
     }
-    let sizes = Sizes { inputs: crate::features::INPUTS, hidden: config.hidden, layers: config.layers };
-    let mut weights = initial(sizes, config.seed, set);
-    let mut average = weights.clone();
-    let mut rng = StdRng::seed_from_u64(config.seed ^ 0x9e37_79b9_7f4a_7c15);
-    let mut adam = Adam::new(&weights);
-    let mut best = (f32::INFINITY, weights.clone());
-    let (mut rate, mut stale, mut halvings) = (config.learning_rate, 0, 0);
-    let (mut curve, mut sum, mut updates) = (Vec::new(), 0.0, 0);
-    while updates < config.max_updates && halvings < HALVINGS {
-        let batch = set.sample(config.steps, config.batch, &mut rng);
-        let (loss, mut gradients) = Lstm::new(&weights).loss_and_gradients(&batch);
-        optimizer::clip(&mut gradients, config.clip);
-        if !loss.is_finite() || gradients.iter().flatten().any(|g| !g.is_finite()) {
-            return Err(TrainError::NotFinite(updates));
-        }
-        updates += 1;
-        sum += loss;
-        adam.update(&mut weights, &gradients, rate * (updates as f32 / WARM_UP as f32).min(1.0));
-        let keep = AVERAGING.min(updates as f32 / (updates as f32 + 10.0));
-        for (a, w) in average.tensors_mut().flatten().zip(weights.tensors_mut().flatten()) {
-            *a += (1.0 - keep) * (*w - *a);
-        }
-        if updates % config.look_every == 0 || updates == config.max_updates {
-            let validation = set.validate(&average);
-            let progress = Progress {
-                update: updates,
-                max_updates: config.max_updates,
-                training_loss: sum / config.look_every as f32,
-                validation_loss: validation.loss,
-            };
-            sum = 0.0;
-            curve.push(progress);
-            if !validation.loss.is_finite() {
-                return Err(TrainError::NotFinite(updates));
-            }
-            if validation.loss < best.0 * 0.9995 {
-                best = (validation.loss, average.clone());
-                stale = 0;
-            } else {
-                stale += 1;
-                if stale >= PATIENCE {
-                    rate *= 0.5;
-                    halvings += 1;
-                    stale = 0;
-                    weights = best.1.clone();
-                    average = best.1.clone();
-                }
-            }
-            if look(&progress).is_break() {
-                return Err(TrainError::Stopped);
-            }
-        }
-    }
-    let best = if best.0.is_finite() { best.1 } else { average };
-    let validation = set.validate(&best);
+    let stop = AtomicBool::new(false);
+    let halt =
+        || if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let trained = std::thread::scope(|threads| {
+        let others: Vec<_> = (1..config.networks.clamp(1, NETWORKS) as u64)
+            .map(|k| threads.spawn(move || network::train(set, config, config.seed + k, |_| halt())))
+            .collect();
+        let first = network::train(set, config, config.seed, |progress| {
+            let flow = look(progress);
+            stop.store(flow.is_break(), Ordering::Relaxed);
+            flow
+        });
+        stop.store(first.is_err(), Ordering::Relaxed);
+        let others = others.into_iter().map(|t| t.join().unwrap_or(Err(TrainError::Stopped)));
+        [first].into_iter().chain(others).collect::<Result<Vec<_>, _>>()
+    })?;
+    let updates = trained.iter().map(|t| t.updates).sum();
+    let curve = trained.first().map(|t| t.curve.clone()).unwrap_or_default();
+    let (best, refit): (Vec<_>, Vec<_>) = trained.into_iter().map(|t| (t.best, t.refit)).unzip();
+    let validation = set.validate(&Model::new(best));
     let report = Report {
         series: set.series(),
         training_rows: set.training_rows(),
@@ -202,24 +160,7 @@ pub fn train(
         coverage: validation.coverage,
         curve,
     };
-    Ok((best, report))
-}
-
-/// Random weights, with the head starting at the quantiles of the training targets, so that the
-/// first forecast is the naive one.
-fn initial(sizes: Sizes, seed: u64, set: &TrainingSet) -> Weights {
-    let mut weights = Weights::random(sizes, seed);
-    weights.head_bias = set.target_quantiles().to_vec();
-    for w in &mut weights.head_weight {
-        *w *= 0.1;
-    }
-    // An open forget gate at the start carries gradients further back (Jozefowicz et al. 2015).
-    for layer in &mut weights.layers {
-        for b in layer.bias_ih.iter_mut().skip(sizes.hidden).take(sizes.hidden) {
-            *b += 1.0;
-        }
-    }
-    weights
+    Ok((Model::new(refit), report))
 }
 
 fn pinball(target: f32, quantiles: &[f32; 7]) -> f32 {
