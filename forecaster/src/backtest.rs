@@ -8,7 +8,6 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::engine::{Engine, Installed, SeriesHandle, StreamSpec, Verdict};
-use crate::model::Model;
 use crate::reading::{MEDIAN, Reading, Step, Timestamp};
 use crate::series::rebuild;
 use crate::train::{Progress, Report, TrainConfig, TrainError, TrainingSet, learned, train};

@@ -7,8 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::aggregate::{Lanes, MEAN};
 use crate::reading::{LEVELS, MEDIAN};
 
-/// Step with each reading.
-const STEP: f32 = 0.003;
+/// Step with each reading, in widths between the quartiles.
+const STEP: f32 = 0.002;
+/// Weight of the newest reading in what a level did of late.
+const RECENT: f32 = 0.03;
+/// Deviations from what is right that chance explains; beyond, steps are larger in proportion …
+const TOLERATED: f32 = 2.0;
+/// … up to this factor.
+const HASTE: f32 = 10.0;
 /// Bound on the move of a level, in widths between it and the median.
 const CAP: f32 = 0.5;
 
@@ -16,6 +22,8 @@ const CAP: f32 = 0.5;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Calibration {
     moves: [f32; 7],
+    /// By how much readings fell below a level too rarely of late.
+    drift: [f32; 7],
 }
 
 impl Calibration {
@@ -30,7 +38,12 @@ impl Calibration {
                 std::cmp::Ordering::Equal => level,
                 std::cmp::Ordering::Greater => 0.0,
             };
-            self.moves[lane] = (self.moves[lane] + 2.0 * STEP * (level - below)).clamp(-1.0, 1.0);
+            let (moved, drift) = (&mut self.moves[lane], &mut self.drift[lane]);
+            *drift += RECENT * (level - below - *drift);
+            // What chance makes of it where the level is right.
+            let usual = (0.5 * RECENT * level * (1.0 - level)).sqrt();
+            let haste = (drift.abs() / (TOLERATED * usual)).clamp(1.0, HASTE);
+            *moved = (*moved + 2.0 * STEP * haste * (level - below)).clamp(-1.0, 1.0);
         }
     }
 
