@@ -34,6 +34,12 @@ pub struct StreamSpec {
     pub horizon: usize,
 }
 
+impl Default for StreamSpec {
+    fn default() -> Self {
+        StreamSpec { interval: None, horizon: 1 }
+    }
+}
+
 /// A stored model as installed in a stream.
 #[derive(Debug, Clone)]
 pub struct Installed {

@@ -48,10 +48,10 @@ fn a_wave_is_learned() {
             assert_eq!(backtest.feed(i, *reading).len(), 1);
         }
         let accuracy = backtest.accuracy(i).unwrap();
-        assert_eq!(accuracy.rows, 450);
-        let error = accuracy.relative_mae().unwrap();
+        assert_eq!(accuracy.rows(), 450);
+        let error = accuracy.ratios().mae.unwrap();
         assert!(error < 0.7, "series {i}: error {error} of the naive forecast's");
-        let coverage = accuracy.coverage().unwrap();
+        let coverage = accuracy.ratios().coverage.unwrap();
         assert!((0.75..=1.0).contains(&coverage), "series {i}: coverage {coverage}");
     }
 }
