@@ -1,10 +1,17 @@
 //! The engine: all series of all streams, fed one reading at a time, without I/O and without a
 //! clock. The daemon, `backtest` and the tests drive the same one.
 
+mod silence;
+
 use std::sync::Arc;
+
+pub use silence::{Heard, Silence};
 
 use hashbrown::HashMap;
 
+use silence::{Arrivals, Gaps, Watch};
+
+use crate::anomaly::AnomalySettings;
 use crate::features::INPUTS;
 use crate::kernel::Scratch;
 use crate::model::Model;
@@ -16,7 +23,7 @@ const MAX_AHEAD: i64 = 3600 * SECOND;
 /// Largest value taken: differences and sums of two stay finite.
 const MAX_VALUE: f64 = 1e300;
 /// First byte of an encoded state; to be raised with every change of what a series keeps.
-pub const STATE_VERSION: u8 = 1;
+pub const STATE_VERSION: u8 = 2;
 /// Inputs kept while a model is being brought up to date; beyond it the model is not installed.
 const MAX_JOURNAL: usize = 1 << 20;
 /// Readings over which a stream's quality is averaged.
@@ -26,17 +33,21 @@ const QUALITY_MEMORY: f64 = 2000.0;
 pub type SeriesHandle = u32;
 
 /// What the engine needs to know of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StreamSpec {
     /// Time between readings in microseconds; none means learned per series.
     pub interval: Option<i64>,
     /// Steps ahead.
     pub horizon: usize,
+    /// What is worth an alarm.
+    pub anomaly: AnomalySettings,
+    /// Intervals without a reading after which a series is silent; 0 for never.
+    pub silence_after: u32,
 }
 
 impl Default for StreamSpec {
     fn default() -> Self {
-        StreamSpec { interval: None, horizon: 1 }
+        StreamSpec { interval: None, horizon: 1, anomaly: AnomalySettings::default(), silence_after: 0 }
     }
 }
 
@@ -114,6 +125,8 @@ struct Slot {
     stream: usize,
     dirty: bool,
     series: Series,
+    gaps: Gaps,
+    arrivals: Arrivals,
 }
 
 /// All series of all streams.
@@ -122,6 +135,7 @@ pub struct Engine {
     streams: Vec<Stream>,
     slots: Vec<Slot>,
     dirty: Vec<SeriesHandle>,
+    watch: Watch,
     steps: Vec<Step>,
     scratch: Scratch,
 }
@@ -149,6 +163,7 @@ impl Engine {
             streams,
             slots: Vec::new(),
             dirty: Vec::new(),
+            watch: Watch::default(),
             steps: Vec::new(),
             scratch: Scratch::default(),
         }
@@ -156,7 +171,9 @@ impl Engine {
 
     /// Adds a series to a stream; handles count from 0.
     pub fn add_series(&mut self, stream: usize) -> SeriesHandle {
-        self.slots.push(Slot { stream, dirty: false, series: Series::default() });
+        let (series, gaps, arrivals) = Default::default();
+        self.slots.push(Slot { stream, dirty: false, series, gaps, arrivals });
+        self.watch.add();
         (self.slots.len() - 1) as SeriesHandle
     }
 
@@ -173,6 +190,7 @@ impl Engine {
             return Verdict::Future;
         }
         let slot = &mut self.slots[handle as usize];
+        let stream = &mut self.streams[slot.stream];
         if let Some(last) = slot.series.last() {
             if reading.time == last.time {
                 return Verdict::Duplicate;
@@ -180,10 +198,13 @@ impl Engine {
             if reading.time < last.time {
                 return Verdict::Late;
             }
+            let StreamSpec { interval, silence_after, .. } = stream.spec;
+            if slot.gaps.observe(reading.time.0 - last.time.0, interval, silence_after) {
+                self.watch.look_soon(handle);
+            }
         }
-        let stream = &mut self.streams[slot.stream];
         let model = stream.model.as_ref().map(|m| &*m.model);
-        let StreamSpec { interval, horizon } = stream.spec;
+        let StreamSpec { interval, horizon, .. } = stream.spec;
         let (outcome, inputs) = slot.series.observe(reading, interval, model, &mut self.scratch);
         slot.series.forecast(horizon, interval, model, &mut self.scratch, &mut self.steps);
         stream.quality.observe(&outcome);
@@ -213,7 +234,7 @@ impl Engine {
         if let Some(slot) = self.slots.get(handle as usize) {
             let stream = &self.streams[slot.stream];
             let model = stream.model.as_ref().map(|m| &*m.model);
-            let StreamSpec { interval, horizon } = stream.spec;
+            let StreamSpec { interval, horizon, .. } = stream.spec;
             slot.series.forecast(horizon, interval, model, &mut self.scratch, &mut self.steps);
         }
         &self.steps
@@ -312,7 +333,7 @@ impl Engine {
             let slot = &mut self.slots[handle as usize];
             slot.dirty = false;
             let model = self.streams[slot.stream].model.as_ref().map(|m| m.id);
-            let state = postcard::to_extend(&slot.series, vec![STATE_VERSION]);
+            let state = postcard::to_extend(&(&slot.series, &slot.gaps), vec![STATE_VERSION]);
             if let (Some(last), Ok(state)) = (slot.series.last(), state) {
                 each(handle, last.time, model, state);
             }
@@ -332,7 +353,8 @@ impl Engine {
     ) -> Result<bool, StateError> {
         let slot = &mut self.slots[handle as usize];
         let Some((&STATE_VERSION, state)) = state.split_first() else { return Err(StateError::Version) };
-        slot.series = postcard::from_bytes(state)?;
+        (slot.series, slot.gaps) = postcard::from_bytes(state)?;
+        self.watch.look_soon(handle);
         let stale = model != self.streams[slot.stream].model.as_ref().map(|m| m.id);
         if stale {
             slot.series.adopt(None);

@@ -46,8 +46,7 @@ fn splits(file: &File, split: f64) -> Vec<usize> {
 
 /// What is forecast for each row of the file; none for history.
 fn run(file: &File, split: f64, horizon: usize) -> Vec<Option<Vec<Row>>> {
-    let mut backtest =
-        Backtest::new(StreamSpec { interval: None, horizon, ..StreamSpec::default() }, file.series);
+    let mut backtest = Backtest::new(StreamSpec { horizon, ..StreamSpec::default() }, file.series);
     let splits = splits(file, split);
     let (mut histories, mut later) = (vec![Vec::new(); file.series], Vec::new());
     for (place, (series, reading)) in file.rows.iter().enumerate() {
