@@ -119,7 +119,6 @@ impl Engine {
     /// silence.
     pub fn heard(&mut self, handle: SeriesHandle, reading: Timestamp, arrival: Timestamp) -> Option<Heard> {
         let slot = self.slots.get_mut(handle as usize)?;
-        let spec = &self.streams.get(slot.stream)?.spec;
         let before =
             slot.arrivals.heard.max(self.watch.listening_since.filter(|_| slot.arrivals.heard.is_some()));
         if let Some(before) = before {

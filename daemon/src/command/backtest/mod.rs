@@ -63,7 +63,7 @@ fn settings(args: &BacktestArgs) -> anyhow::Result<(StreamSpec, TrainConfig)> {
             bail!("{}: no stream is named \"{name}\"", file.display());
         };
         train_config = training::train_config(&config);
-        spec.interval = training::interval_of(stream);
+        spec = StreamSpec { horizon: spec.horizon, ..training::spec_of(&config, stream) };
     }
     spec.interval = args.interval.map(training::micros).or(spec.interval);
     Ok((spec, train_config))
