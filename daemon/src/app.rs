@@ -10,7 +10,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -44,6 +44,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// Longest wait between two tries to open the store.
 const STORE_RETRY: Duration = Duration::from_secs(5);
+/// Time between two looks for series that fell silent.
+const TICK_EVERY: Duration = Duration::from_millis(500);
 /// Time between two looks for what retention lets go.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
@@ -153,6 +155,7 @@ pub async fn run(
         Trainer { config: config.clone(), store: store.clone(), engine: engine.clone(), metrics, installed };
     tasks.spawn("trainer", trainer.run(stop.clone()));
     tasks.spawn("checkpoints", checkpoints(config.store.checkpoint_every, engine.downgrade(), stop.clone()));
+    tasks.spawn("ticks", ticks(ready.clone(), engine.downgrade(), stop.clone()));
     tasks.spawn("watchdog", watchdog(ready, engine.downgrade(), stop.clone()));
     if let Some(retention) = config.store.retention {
         tasks.spawn("retention", prune(store, retention, stop.clone()));
@@ -216,6 +219,27 @@ async fn checkpoints(
             tokio::time::sleep(every).await;
             let Some(engine) = engine.upgrade() else { return };
             if engine.send(Message::Checkpoint).await.is_err() {
+                return;
+            }
+        }
+    };
+    until_stopped(&mut stop, work).await;
+    Ok(())
+}
+
+/// Has the engine look for series that fell silent.
+async fn ticks(
+    ready: Arc<Ready>,
+    engine: mpsc::WeakSender<Message>,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let work = async {
+        loop {
+            tokio::time::sleep(TICK_EVERY).await;
+            let Some(engine) = engine.upgrade() else { return };
+            // Without a subscription nobody can be heard.
+            let message = Message::Tick { at: Instant::now(), listening: ready.missing().is_empty() };
+            if engine.send(message).await.is_err() {
                 return;
             }
         }

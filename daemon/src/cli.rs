@@ -64,7 +64,7 @@ pub struct DemoArgs {
 /// `vidente backtest`.
 #[derive(Debug, Args)]
 pub struct BacktestArgs {
-    /// CSV with the header series,timestamp,value, ordered by time
+    /// CSV with the columns series, timestamp and value, the rows of each series ordered by time
     #[arg(long, value_name = "FILE.csv")]
     pub input: PathBuf,
     /// Share of each series' rows to train on; 0 forecasts cold, without training
@@ -76,6 +76,9 @@ pub struct BacktestArgs {
     /// Where the forecasts are written, one line each
     #[arg(long, value_name = "OUT.csv")]
     pub output: Option<PathBuf>,
+    /// Where the trained network is written
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub save_model: Option<PathBuf>,
     /// Print the accuracy as JSON instead of a table
     #[arg(long)]
     pub json: bool,

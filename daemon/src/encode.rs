@@ -1,7 +1,7 @@
 //! Messages as they are published. Forecasts are on the hot path and written by hand; anomalies are
 //! rare and go through serde.
 
-use forecaster::{LEVEL_NAMES, Step, Timestamp};
+use forecaster::{LEVEL_NAMES, Reading, SECOND, Step, Timestamp};
 use serde_json::json;
 
 /// What a forecast message says besides the series.
@@ -61,7 +61,7 @@ pub fn forecast(head: &str, message: &ForecastMessage<'_>) -> Vec<u8> {
     out
 }
 
-/// The message that an anomaly began or ended.
+/// The message that an anomaly of values began or ended.
 #[derive(Debug, Clone, Copy)]
 pub struct AnomalyMessage<'a> {
     /// Series key.
@@ -70,17 +70,17 @@ pub struct AnomalyMessage<'a> {
     pub since: Timestamp,
     /// When it ended; none while it lasts.
     pub ended_at: Option<Timestamp>,
-    /// Time of the newest reading.
-    pub time: Timestamp,
-    /// Its value.
-    pub value: f64,
+    /// The newest reading.
+    pub reading: Reading,
     /// Its score.
     pub score: f64,
     /// The 90 % interval that was forecast for it.
     pub interval: [f64; 2],
+    /// The median that was forecast for it.
+    pub expected: f64,
 }
 
-/// An anomaly message.
+/// A message about values.
 #[must_use]
 pub fn anomaly(m: &AnomalyMessage<'_>) -> Vec<u8> {
     json!({
@@ -89,12 +89,52 @@ pub fn anomaly(m: &AnomalyMessage<'_>) -> Vec<u8> {
         "state": if m.ended_at.is_some() { "ended" } else { "began" },
         "since": text(m.since),
         "ended_at": m.ended_at.map(text),
-        "reading": {"time": text(m.time), "value": m.value},
+        "lasted": m.ended_at.map(|end| seconds(end.0 - m.since.0)),
+        "reading": {"time": text(m.reading.time), "value": m.reading.value},
+        "expected": m.expected,
         "interval": {"q05": m.interval[0], "q95": m.interval[1]},
         "score": m.score,
     })
     .to_string()
     .into_bytes()
+}
+
+/// The message that a series fell silent, or reports again.
+#[derive(Debug, Clone, Copy)]
+pub struct SilenceMessage<'a> {
+    /// Series key.
+    pub key: &'a str,
+    /// When a reading was due.
+    pub since: Timestamp,
+    /// When one came; none while it lasts.
+    pub ended_at: Option<Timestamp>,
+    /// The last reading before, or the one that ended it.
+    pub reading: Reading,
+    /// How long it has lasted, in microseconds.
+    pub lasted: i64,
+    /// Usual time between readings, in microseconds; known when it begins.
+    pub interval: Option<i64>,
+}
+
+/// A message about silence.
+#[must_use]
+pub fn silence(m: &SilenceMessage<'_>) -> Vec<u8> {
+    json!({
+        "series": m.key,
+        "kind": "silence",
+        "state": if m.ended_at.is_some() { "ended" } else { "began" },
+        "since": text(m.since),
+        "ended_at": m.ended_at.map(text),
+        "lasted": seconds(m.lasted),
+        "reading": {"time": text(m.reading.time), "value": m.reading.value},
+        "every": m.interval.map(seconds),
+    })
+    .to_string()
+    .into_bytes()
+}
+
+fn seconds(micros: i64) -> f64 {
+    micros as f64 / SECOND as f64
 }
 
 /// One step as the API shows it, with the same names as in the message.

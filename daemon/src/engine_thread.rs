@@ -2,6 +2,7 @@
 //! to the outgoing queue. It waits for nobody.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +22,9 @@ use crate::recorder::{Backlog, Record};
 const BURST: usize = 256;
 /// States checkpointed between two bursts, so that a checkpoint of many series delays no forecast.
 const SLICE: usize = 128;
+
+/// Series looked at between two bursts for having fallen silent.
+const LOOKS: usize = 1024;
 
 /// Everything the thread owns and talks to.
 pub struct EngineThread {
@@ -46,10 +50,12 @@ impl EngineThread {
         let mut record = Record::default();
         // States still to be checkpointed of those that were due at the last tick.
         let mut due = 0_usize;
+        // The tick whose series are still to be looked at.
+        let mut tick: Option<Instant> = None;
         // Told when the store holds the last checkpoint.
         let mut committed: Option<oneshot::Receiver<()>> = None;
         loop {
-            if due == 0 {
+            if due == 0 && tick.is_none() {
                 if self.inbox.blocking_recv_many(&mut burst, BURST) == 0 {
                     break;
                 }
@@ -59,13 +65,16 @@ impl EngineThread {
                 {
                     burst.push(message);
                 }
-                self.checkpoint(due.min(SLICE), &mut record);
-                due = due.saturating_sub(SLICE);
-                if due == 0 {
-                    let (tell, told) = oneshot::channel();
-                    record.committed.push(tell);
-                    committed = Some(told);
+                if due > 0 {
+                    self.checkpoint(due.min(SLICE), &mut record);
+                    due = due.saturating_sub(SLICE);
+                    if due == 0 {
+                        let (tell, told) = oneshot::channel();
+                        record.committed.push(tell);
+                        committed = Some(told);
+                    }
                 }
+                tick = tick.filter(|at| self.ingest.silences(*at, true, LOOKS, &mut effects));
             }
             for message in burst.drain(..) {
                 match message {
@@ -76,6 +85,13 @@ impl EngineThread {
                         self.flush(&mut effects, &mut record);
                         self.train(message, &mut record);
                         self.flush(&mut effects, &mut record);
+                    }
+                    Message::Tick { at, listening } => {
+                        // While the store is away and memory is full, the inlet takes nothing in.
+                        let listening = listening && self.backlog.has_room();
+                        if self.ingest.silences(at, listening, LOOKS, &mut effects) {
+                            tick = Some(at);
+                        }
                     }
                     // While the last one waits for the store, another would only fill memory.
                     Message::Checkpoint => {

@@ -2,23 +2,27 @@
 //!
 //! route → decode → engine → rows to store and messages to publish.
 
+mod anomalies;
+
 use std::sync::Arc;
 use std::time::Instant;
 
-use forecaster::anomaly::Change;
 use forecaster::series::Outcome;
 use forecaster::{Engine, Reading, SECOND, SeriesHandle, Timestamp, Verdict};
 use hashbrown::HashMap;
 
 use crate::catalog::{self, Catalog, Route};
 use crate::config::Config;
-use crate::encode::{self, AnomalyMessage, ForecastMessage};
+use crate::encode::{self, ForecastMessage};
 use crate::message::Packet;
 use crate::metrics::{Metrics, Rejection};
 use crate::outqueue::{Kind, Outgoing};
 use crate::payload::{Decoded, Decoder, Field};
-use crate::record::{AnomalyChange, WriteBatch};
+use crate::record::WriteBatch;
 use crate::topic::{self, Outputs, Pattern};
+
+pub(crate) use anomalies::SILENCE;
+use anomalies::Steady;
 
 /// Name in messages of the forecast made without a trained model.
 pub const NAIVE: &str = "naive";
@@ -60,6 +64,7 @@ pub struct Ingest {
     max_series: usize,
     metrics: Arc<Metrics>,
     decoded: Decoded,
+    steady: Steady,
 }
 
 /// What is the same for all readings of a message.
@@ -101,6 +106,7 @@ impl Ingest {
             max_series: config.limits.max_series,
             metrics,
             decoded: Decoded::default(),
+            steady: Steady::start(),
         }
     }
 
@@ -266,6 +272,7 @@ impl Ingest {
                 false
             }
         };
+        self.heard(handle, reading, origin, effects);
         if !origin.store {
             return Err(Rejection::StoreFull);
         }
@@ -327,60 +334,5 @@ impl Ingest {
         if let Some(change) = outcome.change {
             self.anomaly(handle, reading, outcome, change, origin, effects);
         }
-    }
-
-    fn anomaly(
-        &self,
-        handle: SeriesHandle,
-        reading: Reading,
-        outcome: &Outcome,
-        change: Change,
-        origin: Origin,
-        effects: &mut Effects,
-    ) {
-        let (Some(entry), Some(verification)) = (self.catalog.get(handle), outcome.verification) else {
-            return;
-        };
-        let [q05, .., q95] = verification.expected;
-        let (since, ended_at) = match change {
-            Change::Began => (reading.time, None),
-            Change::Ended { since, at } => (since, Some(at)),
-        };
-        if ended_at.is_none() {
-            self.metrics.stream(entry.stream).anomalies.inc();
-        }
-        // The end of one that was stored must be, too.
-        if origin.store || ended_at.is_some() {
-            effects.batch.anomalies.push(match ended_at {
-                None => AnomalyChange::Began {
-                    series: handle,
-                    time: since.0,
-                    kind: "value",
-                    value: reading.value,
-                    score: outcome.score,
-                    q05,
-                    q95,
-                },
-                Some(ended_at) => {
-                    AnomalyChange::Ended { series: handle, time: since.0, ended_at: ended_at.0 }
-                }
-            });
-        }
-        effects.outgoing.push(Outgoing {
-            topic: self.outputs.anomaly(&entry.key),
-            payload: encode::anomaly(&AnomalyMessage {
-                key: &entry.key,
-                since,
-                ended_at,
-                time: reading.time,
-                value: reading.value,
-                score: outcome.score,
-                interval: [q05, q95],
-            }),
-            retain: false,
-            stream: entry.stream,
-            kind: Kind::Anomaly,
-            arrived: None,
-        });
     }
 }

@@ -21,6 +21,7 @@ pub mod recorder;
 pub mod restore;
 pub mod store;
 pub mod supervise;
+pub mod table;
 pub mod topic;
 pub mod trainer;
 pub mod training;

@@ -46,6 +46,13 @@ pub enum Message {
     Trainer(TrainerMessage),
     /// Time to checkpoint the series that moved.
     Checkpoint,
+    /// Time to look for series that fell silent.
+    Tick {
+        /// Now.
+        at: Instant,
+        /// Whether readings could be heard up to now.
+        listening: bool,
+    },
 }
 
 /// Questions about the present, answered from memory.

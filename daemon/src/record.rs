@@ -64,24 +64,33 @@ pub enum AnomalyChange {
         time: i64,
         /// `value` or `silence`.
         kind: &'static str,
-        /// The reading's value.
+        /// The reading's value; of a silence, the last reading's.
         value: f64,
-        /// Its score.
-        score: f64,
-        /// Lower end of the 90 % interval it broke.
-        q05: f64,
-        /// Upper end of that interval.
-        q95: f64,
+        /// What the reading broke; none for a silence.
+        broken: Option<Broken>,
     },
-    /// The row that began at `time` ends.
+    /// The row of a kind that began at `time` ends.
     Ended {
         /// Series.
         series: SeriesHandle,
         /// When it began.
         time: i64,
+        /// `value` or `silence`.
+        kind: &'static str,
         /// When it ended.
         ended_at: i64,
     },
+}
+
+/// How far out an abnormal reading was.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Broken {
+    /// Its score.
+    pub score: f64,
+    /// Lower end of the 90 % interval it broke.
+    pub q05: f64,
+    /// Upper end of that interval.
+    pub q95: f64,
 }
 
 /// A row for `series_state`: a checkpoint.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forecaster::{Engine, Installed, Model, Reading, SeriesHandle, StreamSpec, Timestamp};
+use forecaster::{Engine, Installed, Model, Reading, SeriesHandle, Timestamp};
 use hashbrown::{HashMap, HashSet};
 
 use crate::catalog::{self, Catalog};
@@ -29,9 +29,7 @@ pub struct Restored {
 /// # Errors
 /// If the store fails.
 pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored> {
-    let specs =
-        config.stream.iter().map(|s| StreamSpec { interval: training::interval_of(s), horizon: s.horizon });
-    let mut engine = Engine::new(specs);
+    let mut engine = Engine::new(config.stream.iter().map(|s| training::spec_of(config, s)));
     let installed = champions(store, config, &mut engine).await?;
     let outputs = Outputs::new(&config.forecast.topic);
     let (mut catalog, mut ids) = (Catalog::default(), SeriesIds::default());
@@ -76,6 +74,11 @@ pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored>
                 }
             })
             .await?;
+        for (series, since) in store.open_silences(&spec.name).await? {
+            if let Some(handle) = handles.get(&series) {
+                engine.restore_silence(*handle, Timestamp(since));
+            }
+        }
         tracing::info!(stream = %spec.name, replayed, "series restored");
         if let Some(model) = engine.installed(stream).map(|m| m.model.clone()).filter(|_| !stale.is_empty()) {
             let mut history = training::history(store, config, &spec.name).await?;

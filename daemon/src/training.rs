@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use forecaster::train::{Progress, Report, TrainConfig, TrainError, TrainingSet, train};
 use forecaster::weights::Weights;
-use forecaster::{Model, Reading, Rebuilt, Timestamp, rebuild};
+use forecaster::{AnomalySettings, Model, Reading, Rebuilt, StreamSpec, Timestamp, rebuild};
 use tokio::sync::oneshot;
 
 use crate::config::{self, Config};
@@ -40,6 +40,23 @@ pub type History = Vec<(i64, Vec<Reading>)>;
 #[must_use]
 pub fn interval_of(stream: &config::Stream) -> Option<i64> {
     stream.interval.map(micros)
+}
+
+/// What the engine needs to know of a stream.
+#[must_use]
+pub fn spec_of(config: &Config, stream: &config::Stream) -> StreamSpec {
+    let anomaly = stream.anomaly.over(&config.anomaly);
+    StreamSpec {
+        interval: interval_of(stream),
+        horizon: stream.horizon,
+        anomaly: AnomalySettings {
+            alarms_per_week: anomaly.alarms_per_week,
+            direction: anomaly.direction,
+            min_deviation: anomaly.min_deviation,
+            warm_up: anomaly.warm_up,
+        },
+        silence_after: anomaly.silence_after,
+    }
 }
 
 /// A duration in microseconds.

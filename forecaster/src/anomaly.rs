@@ -13,6 +13,38 @@ const WARM_UP: u32 = 64;
 /// Normal readings in a row that end an anomaly.
 const CALM: u32 = 3;
 
+/// Which deviations are worth an alarm.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Any.
+    #[default]
+    Both,
+    /// Readings above what was forecast.
+    Up,
+    /// Readings below.
+    Down,
+}
+
+/// What to raise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AnomalySettings {
+    /// Alarms a week that normal data of one series may cause; 0 raises nothing.
+    pub alarms_per_week: f64,
+    /// Side of the forecast that matters.
+    pub direction: Direction,
+    /// Least distance from the forecast's median, in the series' own unit.
+    pub min_deviation: f64,
+    /// Readings of a series before anything is raised.
+    pub warm_up: u32,
+}
+
+impl Default for AnomalySettings {
+    fn default() -> Self {
+        AnomalySettings { alarms_per_week: 1.0, direction: Direction::Both, min_deviation: 0.0, warm_up: 100 }
+    }
+}
+
 /// Probability below `value`, by linear interpolation between the quantiles and exponential tails
 /// with the slope of the outer half of the distribution.
 fn below(value: f64, quantiles: &[f64; 7]) -> f64 {

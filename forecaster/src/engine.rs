@@ -1,10 +1,17 @@
 //! The engine: all series of all streams, fed one reading at a time, without I/O and without a
 //! clock. The daemon, `backtest` and the tests drive the same one.
 
+mod silence;
+
 use std::sync::Arc;
+
+pub use silence::{Heard, Silence};
 
 use hashbrown::HashMap;
 
+use silence::{Arrivals, Gaps, Watch};
+
+use crate::anomaly::AnomalySettings;
 use crate::model::Model;
 use crate::reading::{Reading, SECOND, Step, Timestamp};
 use crate::series::{Outcome, Rebuilt, Room, Series};
@@ -14,7 +21,7 @@ const MAX_AHEAD: i64 = 3600 * SECOND;
 /// Largest value taken: differences and sums of two stay finite.
 const MAX_VALUE: f64 = 1e300;
 /// First byte of an encoded state; to be raised with every change of what a series keeps.
-pub const STATE_VERSION: u8 = 1;
+pub const STATE_VERSION: u8 = 2;
 /// Readings kept while a model is being brought up to date; beyond it the model is not installed.
 const MAX_JOURNAL: usize = 1 << 20;
 /// Readings over which a stream's quality is averaged.
@@ -24,12 +31,22 @@ const QUALITY_MEMORY: f64 = 2000.0;
 pub type SeriesHandle = u32;
 
 /// What the engine needs to know of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StreamSpec {
     /// Time between readings in microseconds; none means learned per series.
     pub interval: Option<i64>,
     /// Steps ahead.
     pub horizon: usize,
+    /// What is worth an alarm.
+    pub anomaly: AnomalySettings,
+    /// Intervals without a reading after which a series is silent; 0 for never.
+    pub silence_after: u32,
+}
+
+impl Default for StreamSpec {
+    fn default() -> Self {
+        StreamSpec { interval: None, horizon: 1, anomaly: AnomalySettings::default(), silence_after: 0 }
+    }
 }
 
 /// A stored model as installed in a stream.
@@ -106,6 +123,8 @@ struct Slot {
     stream: usize,
     dirty: bool,
     series: Series,
+    gaps: Gaps,
+    arrivals: Arrivals,
 }
 
 /// All series of all streams.
@@ -114,6 +133,7 @@ pub struct Engine {
     streams: Vec<Stream>,
     slots: Vec<Slot>,
     dirty: Vec<SeriesHandle>,
+    watch: Watch,
     steps: Vec<Step>,
     room: Room,
 }
@@ -137,12 +157,21 @@ impl Engine {
             .into_iter()
             .map(|spec| Stream { spec, model: None, journal: None, quality: Quality::default() })
             .collect();
-        Engine { streams, slots: Vec::new(), dirty: Vec::new(), steps: Vec::new(), room: Room::default() }
+        Engine {
+            streams,
+            slots: Vec::new(),
+            dirty: Vec::new(),
+            watch: Watch::default(),
+            steps: Vec::new(),
+            room: Room::default(),
+        }
     }
 
     /// Adds a series to a stream; handles count from 0.
     pub fn add_series(&mut self, stream: usize) -> SeriesHandle {
-        self.slots.push(Slot { stream, dirty: false, series: Series::default() });
+        let (series, gaps, arrivals) = Default::default();
+        self.slots.push(Slot { stream, dirty: false, series, gaps, arrivals });
+        self.watch.add();
         (self.slots.len() - 1) as SeriesHandle
     }
 
@@ -159,6 +188,7 @@ impl Engine {
             return Verdict::Future;
         }
         let slot = &mut self.slots[handle as usize];
+        let stream = &mut self.streams[slot.stream];
         if let Some(last) = slot.series.last() {
             if reading.time == last.time {
                 return Verdict::Duplicate;
@@ -166,8 +196,11 @@ impl Engine {
             if reading.time < last.time {
                 return Verdict::Late;
             }
+            let StreamSpec { interval, silence_after, .. } = stream.spec;
+            if slot.gaps.observe(reading.time.0 - last.time.0, interval, silence_after) {
+                self.watch.look_soon(handle);
+            }
         }
-        let stream = &mut self.streams[slot.stream];
         let model = stream.model.as_ref().map(|m| &*m.model);
         let outcome = slot.series.observe(reading, &stream.spec, model, &mut self.room, &mut self.steps);
         stream.quality.observe(&outcome);
@@ -293,7 +326,7 @@ impl Engine {
             let slot = &mut self.slots[handle as usize];
             slot.dirty = false;
             let model = self.streams[slot.stream].model.as_ref().map(|m| m.id);
-            let state = postcard::to_extend(&slot.series, vec![STATE_VERSION]);
+            let state = postcard::to_extend(&(&slot.series, &slot.gaps), vec![STATE_VERSION]);
             if let (Some(last), Ok(state)) = (slot.series.last(), state) {
                 each(handle, last.time, model, state);
             }
@@ -313,7 +346,8 @@ impl Engine {
     ) -> Result<bool, StateError> {
         let slot = &mut self.slots[handle as usize];
         let Some((&STATE_VERSION, state)) = state.split_first() else { return Err(StateError::Version) };
-        slot.series = postcard::from_bytes(state)?;
+        (slot.series, slot.gaps) = postcard::from_bytes(state)?;
+        self.watch.look_soon(handle);
         let stale = model != self.streams[slot.stream].model.as_ref().map(|m| m.id);
         if stale {
             slot.series.adopt(None);

@@ -26,7 +26,8 @@ mod stored;
 pub mod train;
 pub mod weights;
 
-pub use engine::{Engine, Installed, SeriesHandle, StreamSpec, Verdict};
+pub use anomaly::{AnomalySettings, Direction};
+pub use engine::{Engine, Heard, Installed, SeriesHandle, Silence, StreamSpec, Verdict};
 pub use kernel::HiddenState;
 pub use model::Model;
 pub use reading::{LEVEL_NAMES, LEVELS, MEDIAN, Reading, SECOND, Step, Timestamp};

@@ -13,7 +13,7 @@ const FAR: Timestamp = Timestamp(i64::MAX);
 const MINUTE: i64 = 60 * SECOND;
 
 fn spec(horizon: usize) -> StreamSpec {
-    StreamSpec { interval: None, horizon }
+    StreamSpec { horizon, ..StreamSpec::default() }
 }
 
 fn model(id: i64, seed: u64) -> Installed {

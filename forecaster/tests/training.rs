@@ -8,7 +8,9 @@ use forecaster::train::{TrainConfig, TrainError, TrainingSet, train};
 use forecaster::{Reading, SECOND, StreamSpec, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-const SPEC: StreamSpec = StreamSpec { interval: None, horizon: 1 };
+fn spec() -> StreamSpec {
+    StreamSpec::default()
+}
 
 fn config() -> TrainConfig {
     TrainConfig { hidden: 12, max_updates: 400, ..TrainConfig::default() }
@@ -32,7 +34,7 @@ fn waves() -> Vec<Vec<Reading>> {
 fn a_wave_is_learned() {
     let all = waves();
     let histories: Vec<_> = all.iter().map(|s| s[..1050].to_vec()).collect();
-    let mut backtest = Backtest::new(SPEC, 2);
+    let mut backtest = Backtest::new(spec(), 2);
     let mut looks = 0;
     let report = backtest
         .train(&histories, &config(), |p| {
@@ -48,10 +50,10 @@ fn a_wave_is_learned() {
             assert_eq!(backtest.feed(i, *reading).len(), 1);
         }
         let accuracy = backtest.accuracy(i).unwrap();
-        assert_eq!(accuracy.rows, 450);
-        let error = accuracy.relative_mae().unwrap();
+        assert_eq!(accuracy.rows(), 450);
+        let error = accuracy.ratios().mae.unwrap();
         assert!(error < 0.7, "series {i}: error {error} of the naive forecast's");
-        let coverage = accuracy.coverage().unwrap();
+        let coverage = accuracy.ratios().coverage.unwrap();
         assert!((0.75..=1.0).contains(&coverage), "series {i}: coverage {coverage}");
     }
 }
@@ -99,7 +101,7 @@ fn a_forecast_knows_nothing_of_its_row() {
     let histories: Vec<_> = all.iter().map(|s| s[..1050].to_vec()).collect();
     let short = TrainConfig { max_updates: 60, ..config() };
     let run = |changed: Option<usize>| {
-        let mut backtest = Backtest::new(SPEC, 2);
+        let mut backtest = Backtest::new(spec(), 2);
         backtest.train(&histories, &short, |_| ControlFlow::Continue(())).unwrap();
         let mut rows = Vec::new();
         for (row, reading) in all[0].iter().enumerate().skip(1050) {

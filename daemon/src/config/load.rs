@@ -138,12 +138,12 @@ mod tests {
             (
                 "foo = 1",
                 "foo: unknown key, in the file or as VIDENTE__FOO; allowed here: mqtt, store, http, stream, \
-                 forecast, model, training, limits",
+                 forecast, model, training, anomaly, limits",
             ),
             (
                 "[[stream]]\nname='a'\ntopic='b'\nfoo=1",
                 "stream[0].foo: unknown key, in the file or as VIDENTE__STREAM[0]__FOO; allowed here: name, topic, \
-                 payload, fields, time, interval, horizon",
+                 payload, fields, time, interval, horizon, anomaly",
             ),
             ("[mqtt]\nqos = 'many'", "mqtt.qos: is string \"many\", but must be an integer"),
             (
@@ -168,6 +168,14 @@ mod tests {
                 "model.cell: \"gru\" is not available; lstm is the only cell in this version, write \"lstm\"",
             ),
             (
+                "[anomaly]\ndirection = 'left'",
+                "anomaly.direction: \"left\" is no direction; write \"both\", \"up\" or \"down\"",
+            ),
+            (
+                "[anomaly]\nsilence_after = 'soon'",
+                "anomaly.silence_after: \"soon\" is no number of intervals; write for instance 5, or \"off\"",
+            ),
+            (
                 "[[stream]]\nname='a'\ntopic='b'\npayload='xml'",
                 "stream[0].payload: \"xml\" is no payload format; write \"json\" or \"number\"",
             ),
@@ -189,6 +197,8 @@ mod tests {
                 ("VIDENTE__FORECAST__RETAIN", "false"),
                 ("VIDENTE__STORE__CHECKPOINT_EVERY", "20s"),
                 ("VIDENTE__TRAINING__EVERY", "off"),
+                ("VIDENTE__ANOMALY__ALARMS_PER_WEEK", "0.5"),
+                ("VIDENTE__ANOMALY__SILENCE_AFTER", "9"),
                 ("UNRELATED__MQTT__URL", "x"),
             ],
         )
@@ -199,6 +209,7 @@ mod tests {
         assert!(!config.forecast.retain);
         assert_eq!(config.store.checkpoint_every.as_secs(), 20);
         assert_eq!(config.training.every, None);
+        assert_eq!((config.anomaly.alarms_per_week, config.anomaly.silence_after), (0.5, 9));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The only module that knows the `config` crate. Reading checks the shape (types, unknown keys);
 //! `validate` checks the meaning.
 
+mod anomaly;
 mod load;
 mod validate;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+pub use anomaly::{Anomaly, AnomalyOverride};
 pub use load::{ConfigError, locate};
 
 use crate::topic::Pattern;
@@ -40,6 +42,9 @@ pub struct Config {
     /// `[training]`: when and on what the model is trained.
     #[serde(default)]
     pub training: Training,
+    /// `[anomaly]`: what is worth an alarm.
+    #[serde(default)]
+    pub anomaly: Anomaly,
     /// `[limits]`: bounds on what input can make the daemon do.
     #[serde(default)]
     pub limits: Limits,
@@ -176,6 +181,9 @@ pub struct Stream {
     /// Steps ahead.
     #[serde(default = "one")]
     pub horizon: usize,
+    /// What differs from `[anomaly]`.
+    #[serde(default)]
+    pub anomaly: AnomalyOverride,
 }
 
 fn one() -> usize {

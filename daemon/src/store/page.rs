@@ -67,14 +67,14 @@ pub struct PageAnomaly {
     pub ended_at: Option<String>,
     /// `value` or `silence`.
     pub kind: String,
-    /// The reading's value.
+    /// The reading's value; of a silence, the last reading's.
     pub value: f64,
-    /// Its score.
-    pub score: f64,
+    /// Its score; none for a silence, as are the next two.
+    pub score: Option<f64>,
     /// Lower end of the interval it broke.
-    pub q05: f64,
+    pub q05: Option<f64>,
     /// Upper end of that interval.
-    pub q95: f64,
+    pub q95: Option<f64>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -113,7 +113,7 @@ const ANOMALIES: &str = "select time, ended_at, kind, value, score, q05, q95 fro
      where series_id = $1 and (ended_at is null or ended_at >= $2) order by time";
 
 type SeriesColumns = (i64, String, Json<BTreeMap<String, String>>);
-type AnomalyColumns = (Micros, Option<Micros>, String, f64, f64, f64, f64);
+type AnomalyColumns = (Micros, Option<Micros>, String, f64, Option<f64>, Option<f64>, Option<f64>);
 
 impl Store {
     /// The newest `history` readings of a series with their forecasts and anomalies; none if there

@@ -269,8 +269,6 @@ async fn write_anomalies(
     let (began, ended) = by_kind(changes);
     if !began.is_empty() {
         let handles: Vec<_> = began.iter().map(|a| a.series).collect();
-        let [value, score, q05, q95] = [0, 1, 2, 3]
-            .map(|n: usize| began.iter().filter_map(|a| a.numbers.get(n).copied()).collect::<Vec<_>>());
         sqlx::query(
             "insert into anomalies (series_id, time, kind, value, score, q05, q95) \
              select * from unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::double precision[], \
@@ -279,10 +277,10 @@ async fn write_anomalies(
         .bind(resolve(&handles, ids, new)?)
         .bind(began.iter().map(|a| Micros(a.time)).bind_iter())
         .bind(began.iter().map(|a| a.kind).bind_iter())
-        .bind(value)
-        .bind(score)
-        .bind(q05)
-        .bind(q95)
+        .bind(began.iter().map(|a| a.value).bind_iter())
+        .bind(began.iter().map(|a| a.broken.map(|b| b.score)).bind_iter())
+        .bind(began.iter().map(|a| a.broken.map(|b| b.q05)).bind_iter())
+        .bind(began.iter().map(|a| a.broken.map(|b| b.q95)).bind_iter())
         .execute(&mut *tx)
         .await?;
     }
@@ -290,12 +288,14 @@ async fn write_anomalies(
         let handles: Vec<_> = ended.iter().map(|a| a.series).collect();
         sqlx::query(
             "update anomalies a set ended_at = e.ended_at \
-             from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as e (series_id, time, ended_at) \
-             where a.series_id = e.series_id and a.time = e.time",
+             from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[], $4::text[]) \
+             as e (series_id, time, ended_at, kind) \
+             where a.series_id = e.series_id and a.time = e.time and a.kind = e.kind",
         )
         .bind(resolve(&handles, ids, new)?)
         .bind(ended.iter().map(|a| Micros(a.time)).bind_iter())
         .bind(ended.iter().map(|a| Micros(a.ended_at)).bind_iter())
+        .bind(ended.iter().map(|a| a.kind).bind_iter())
         .execute(&mut *tx)
         .await?;
     }

@@ -113,6 +113,19 @@ impl Store {
             .collect())
     }
 
+    /// Silences of a stream's series that had not ended: series id and when each began.
+    ///
+    /// # Errors
+    /// If the database is away.
+    pub async fn open_silences(&self, stream: &str) -> Result<Vec<(i64, i64)>, StoreError> {
+        const OPEN: &str = "select a.series_id, max(a.time) from anomalies a join series s on s.id = a.series_id \
+             where a.ended_at is null and a.kind = $2 and s.stream = $1 group by a.series_id";
+        let rows: Vec<(i64, Micros)> = reading!(self, pool => {
+            sqlx::query_as(OPEN).bind(stream).bind(crate::ingest::SILENCE).fetch_all(pool).await?
+        });
+        Ok(rows.into_iter().map(|(series, since)| (series, since.0)).collect())
+    }
+
     /// Deletes checkpoints.
     ///
     /// # Errors

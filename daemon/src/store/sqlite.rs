@@ -283,7 +283,6 @@ async fn write_anomalies(
     let (began, ended) = by_kind(changes);
     let series = resolve(&began.iter().map(|a| a.series).collect::<Vec<_>>(), ids, new)?;
     for (id, anomaly) in series.into_iter().zip(began) {
-        let [value, score, q05, q95] = anomaly.numbers;
         sqlx::query(
             "insert into anomalies (series_id, time, kind, value, score, q05, q95) \
              values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing",
@@ -291,19 +290,20 @@ async fn write_anomalies(
         .bind(id)
         .bind(anomaly.time)
         .bind(anomaly.kind)
-        .bind(value)
-        .bind(score)
-        .bind(q05)
-        .bind(q95)
+        .bind(anomaly.value)
+        .bind(anomaly.broken.map(|b| b.score))
+        .bind(anomaly.broken.map(|b| b.q05))
+        .bind(anomaly.broken.map(|b| b.q95))
         .execute(&mut *tx)
         .await?;
     }
     let series = resolve(&ended.iter().map(|a| a.series).collect::<Vec<_>>(), ids, new)?;
     for (id, anomaly) in series.into_iter().zip(ended) {
-        sqlx::query("update anomalies set ended_at = $3 where series_id = $1 and time = $2")
+        sqlx::query("update anomalies set ended_at = $3 where series_id = $1 and time = $2 and kind = $4")
             .bind(id)
             .bind(anomaly.time)
             .bind(anomaly.ended_at)
+            .bind(anomaly.kind)
             .execute(&mut *tx)
             .await?;
     }

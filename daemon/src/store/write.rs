@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{StoreError, without_nul};
-use crate::record::{AnomalyChange, NewSeries, ReadingColumns, SeriesHandle};
+use crate::record::{AnomalyChange, Broken, NewSeries, ReadingColumns, SeriesHandle};
 
 /// The database's id of each series, by handle.
 #[derive(Debug, Default, Clone)]
@@ -84,27 +84,30 @@ pub(super) struct Began {
     pub(super) series: SeriesHandle,
     pub(super) time: i64,
     pub(super) kind: &'static str,
-    /// `value`, `score`, `q05`, `q95`.
-    pub(super) numbers: [f64; 4],
+    pub(super) value: f64,
+    pub(super) broken: Option<Broken>,
 }
 
 /// A row of `anomalies` that ends.
 pub(super) struct Ended {
     pub(super) series: SeriesHandle,
     pub(super) time: i64,
+    pub(super) kind: &'static str,
     pub(super) ended_at: i64,
 }
 
 /// Beginnings apart from ends: written in this order they give the same as one by one, since an
-/// end names its beginning by time.
+/// end names its beginning by time and kind.
 pub(super) fn by_kind(changes: &[AnomalyChange]) -> (Vec<Began>, Vec<Ended>) {
     let (mut began, mut ended) = (Vec::new(), Vec::new());
     for change in changes {
         match *change {
-            AnomalyChange::Began { series, time, kind, value, score, q05, q95 } => {
-                began.push(Began { series, time, kind, numbers: [value, score, q05, q95] });
+            AnomalyChange::Began { series, time, kind, value, broken } => {
+                began.push(Began { series, time, kind, value, broken });
             }
-            AnomalyChange::Ended { series, time, ended_at } => ended.push(Ended { series, time, ended_at }),
+            AnomalyChange::Ended { series, time, kind, ended_at } => {
+                ended.push(Ended { series, time, kind, ended_at });
+            }
         }
     }
     (began, ended)

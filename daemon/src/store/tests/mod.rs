@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::testing::{Scratch, postgres, sqlite};
 use super::*;
-use crate::record::{AnomalyChange, NewSeries, ReadingColumns, SeriesHandle, StateRow};
+use crate::record::{AnomalyChange, Broken, NewSeries, ReadingColumns, SeriesHandle, StateRow};
 
 mod queries;
 
@@ -151,11 +151,9 @@ async fn writing_again_changes_nothing(t: Scratch) {
                 time: T0,
                 kind: "value",
                 value: 1.0,
-                score: 1.0,
-                q05: 0.0,
-                q95: 0.5,
+                broken: Some(Broken { score: 1.0, q05: 0.0, q95: 0.5 }),
             },
-            AnomalyChange::Ended { series: 0, time: T0, ended_at: T0 + MINUTE },
+            AnomalyChange::Ended { series: 0, time: T0, kind: "value", ended_at: T0 + MINUTE },
         ],
         ..WriteBatch::default()
     };

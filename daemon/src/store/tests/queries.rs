@@ -19,11 +19,9 @@ pub(super) async fn pruning_keeps_what_is_newer(t: Scratch) {
                 time,
                 kind: "value",
                 value: 1.0,
-                score: 1.0,
-                q05: 0.0,
-                q95: 0.0,
+                broken: Some(Broken { score: 1.0, q05: 0.0, q95: 0.0 }),
             },
-            AnomalyChange::Ended { series: 0, time, ended_at: time + 1 },
+            AnomalyChange::Ended { series: 0, time, kind: "value", ended_at: time + 1 },
         ]);
     }
     batch.anomalies.pop();
@@ -125,15 +123,13 @@ pub(super) async fn a_page_shows_the_newest_readings(t: Scratch) {
         time,
         kind: "value",
         value: 1.0,
-        score: 0.9,
-        q05: 0.0,
-        q95: 0.5,
+        broken: Some(Broken { score: 0.9, q05: 0.0, q95: 0.5 }),
     };
     batch.anomalies = vec![
         began(T0),
-        AnomalyChange::Ended { series: 0, time: T0, ended_at: T0 + MINUTE },
+        AnomalyChange::Ended { series: 0, time: T0, kind: "value", ended_at: T0 + MINUTE },
         began(T0 + 2 * MINUTE),
-        AnomalyChange::Ended { series: 0, time: T0 + 2 * MINUTE, ended_at: T0 + 7 * MINUTE },
+        AnomalyChange::Ended { series: 0, time: T0 + 2 * MINUTE, kind: "value", ended_at: T0 + 7 * MINUTE },
         began(T0 + 9 * MINUTE),
     ];
     t.store.write(&batch, &mut ids).await.unwrap();
