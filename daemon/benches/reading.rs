@@ -21,7 +21,7 @@ fn ingest(horizon: usize, trained: bool) -> Option<Ingest> {
         "[[stream]]\nname = \"climate\"\ntopic = \"sensors/{{device}}\"\nfields = [\"value\"]\ntime = \"ts\"\nhorizon = {horizon}\n"
     );
     let config = Config::parse(&text).ok()?;
-    let mut engine = Engine::new([StreamSpec { interval: None, horizon }]);
+    let mut engine = Engine::new([StreamSpec { interval: None, horizon, anomaly: Default::default() }]);
     if trained {
         let weights = Weights::random(Sizes { inputs: INPUTS, hidden: 32, layers: 1 }, 1);
         let model = Arc::new(Model::new(weights));

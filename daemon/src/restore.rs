@@ -29,8 +29,11 @@ pub struct Restored {
 /// # Errors
 /// If the store fails.
 pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored> {
-    let specs =
-        config.stream.iter().map(|s| StreamSpec { interval: training::interval_of(s), horizon: s.horizon });
+    let specs = config.stream.iter().map(|s| StreamSpec {
+        interval: training::interval_of(s),
+        horizon: s.horizon,
+        anomaly: Default::default(),
+    });
     let mut engine = Engine::new(specs);
     let installed = champions(store, config, &mut engine).await?;
     let outputs = Outputs::new(&config.forecast.topic);

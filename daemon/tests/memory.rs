@@ -47,7 +47,7 @@ fn an_idle_series_takes_at_most_four_kib() {
         "[[stream]]\nname = \"climate\"\ntopic = \"sensors/{site}/{device}/climate\"\nfields = [\"temperature\"]\ntime = \"ts\"\n",
     )
     .unwrap();
-    let mut engine = Engine::new([StreamSpec { interval: None, horizon: 1 }]);
+    let mut engine = Engine::new([StreamSpec { interval: None, horizon: 1, anomaly: Default::default() }]);
     let weights = Weights::random(Sizes { inputs: INPUTS, hidden: 32, layers: 1 }, 1);
     engine.set_model(
         0,

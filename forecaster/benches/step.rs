@@ -82,7 +82,8 @@ fn engine(c: &mut Criterion) {
         [("naive", false, 1), ("lstm_32", true, 1), ("lstm_32_1000_series", true, 1000)]
     {
         group.bench_function(name, |b| {
-            let mut engine = Engine::new([StreamSpec { interval: Some(SECOND), horizon: 1 }]);
+            let mut engine =
+                Engine::new([StreamSpec { interval: Some(SECOND), horizon: 1, anomaly: Default::default() }]);
             if trained {
                 let sizes = Sizes { inputs: forecaster::features::INPUTS, ..SIZES };
                 let model = forecaster::Model::new(Weights::random(sizes, 1)).into();

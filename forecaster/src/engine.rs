@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::anomaly::AnomalySettings;
 use crate::features::INPUTS;
 use crate::kernel::Scratch;
 use crate::model::Model;
@@ -16,7 +17,7 @@ const MAX_AHEAD: i64 = 3600 * SECOND;
 /// Largest value taken: differences and sums of two stay finite.
 const MAX_VALUE: f64 = 1e300;
 /// First byte of an encoded state; to be raised with every change of what a series keeps.
-pub const STATE_VERSION: u8 = 1;
+pub const STATE_VERSION: u8 = 2;
 /// Inputs kept while a model is being brought up to date; beyond it the model is not installed.
 const MAX_JOURNAL: usize = 1 << 20;
 /// Readings over which a stream's quality is averaged.
@@ -26,12 +27,14 @@ const QUALITY_MEMORY: f64 = 2000.0;
 pub type SeriesHandle = u32;
 
 /// What the engine needs to know of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StreamSpec {
     /// Time between readings in microseconds; none means learned per series.
     pub interval: Option<i64>,
     /// Steps ahead.
     pub horizon: usize,
+    /// What to raise as anomalies.
+    pub anomaly: AnomalySettings,
 }
 
 /// A stored model as installed in a stream.
@@ -177,8 +180,8 @@ impl Engine {
         }
         let stream = &mut self.streams[slot.stream];
         let model = stream.model.as_ref().map(|m| &*m.model);
-        let StreamSpec { interval, horizon } = stream.spec;
-        let (outcome, inputs) = slot.series.observe(reading, interval, model, &mut self.scratch);
+        let StreamSpec { interval, horizon, ref anomaly } = stream.spec;
+        let (outcome, inputs) = slot.series.observe(reading, interval, anomaly, model, &mut self.scratch);
         slot.series.forecast(horizon, interval, model, &mut self.scratch, &mut self.steps);
         stream.quality.observe(&outcome);
         if let Some(journal) = &mut stream.journal {
@@ -207,7 +210,7 @@ impl Engine {
         if let Some(slot) = self.slots.get(handle as usize) {
             let stream = &self.streams[slot.stream];
             let model = stream.model.as_ref().map(|m| &*m.model);
-            let StreamSpec { interval, horizon } = stream.spec;
+            let StreamSpec { interval, horizon, .. } = stream.spec;
             slot.series.forecast(horizon, interval, model, &mut self.scratch, &mut self.steps);
         }
         &self.steps

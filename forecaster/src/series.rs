@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::anomaly::{self, Change, Episode};
+use crate::anomaly::{AnomalySettings, Change, Detector, Episode};
 use crate::differences::Differences;
 use crate::features::{self, INPUTS};
 use crate::interval::Interval;
@@ -32,6 +32,7 @@ pub struct Series {
     outlook: Option<[f32; 7]>,
     /// Quantiles forecast for the next reading.
     expected: Option<[f64; 7]>,
+    detector: Detector,
     episode: Episode,
     score: f64,
     errors: Errors,
@@ -102,12 +103,12 @@ impl Series {
         &mut self,
         reading: Reading,
         configured: Option<i64>,
+        settings: &AnomalySettings,
         model: Option<&Model>,
         scratch: &mut Scratch,
     ) -> (Outcome, [f32; INPUTS]) {
         let verification = self.verify(reading, configured);
-        self.score = verification.map_or(0.0, |v| anomaly::score(reading.value, &v.expected));
-        let change = self.episode.observe(reading.time, self.score);
+        let change = self.assess(reading, verification.as_ref(), self.interval(configured), settings);
         let outcome = Outcome { score: self.score, flagged: self.episode.flagged(), change, verification };
         let inputs = self.advance(reading, configured);
         self.outlook = model
@@ -115,6 +116,20 @@ impl Series {
             .filter(|_| self.scale.moves() >= MIN_MOVES);
         self.expected = self.first_step();
         (outcome, inputs)
+    }
+
+    fn assess(
+        &mut self,
+        reading: Reading,
+        verification: Option<&Verification>,
+        interval: Option<i64>,
+        settings: &AnomalySettings,
+    ) -> Option<Change> {
+        let expected = verification.map(|v| &v.expected);
+        let assessment = self.detector.observe(reading.value, expected);
+        self.score = assessment.score;
+        let deviation = expected.map_or(0.0, |q| reading.value - q[MEDIAN]);
+        self.episode.observe(reading.time, assessment.strength, deviation, interval, settings)
     }
 
     fn verify(&mut self, reading: Reading, configured: Option<i64>) -> Option<Verification> {

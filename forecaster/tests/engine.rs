@@ -13,7 +13,7 @@ const FAR: Timestamp = Timestamp(i64::MAX);
 const MINUTE: i64 = 60 * SECOND;
 
 fn spec(horizon: usize) -> StreamSpec {
-    StreamSpec { interval: None, horizon }
+    StreamSpec { interval: None, horizon, anomaly: Default::default() }
 }
 
 fn model(id: i64, seed: u64) -> Installed {

@@ -3,12 +3,13 @@
 
 use std::ops::ControlFlow;
 
+use forecaster::anomaly::AnomalySettings;
 use forecaster::backtest::Backtest;
 use forecaster::train::{TrainConfig, TrainError, TrainingSet, train};
 use forecaster::{Reading, SECOND, StreamSpec, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-const SPEC: StreamSpec = StreamSpec { interval: None, horizon: 1 };
+const SPEC: StreamSpec = StreamSpec { interval: None, horizon: 1, anomaly: AnomalySettings::DEFAULT };
 
 fn config() -> TrainConfig {
     TrainConfig { hidden: 12, max_updates: 400, ..TrainConfig::default() }

@@ -78,7 +78,10 @@ fn settings(args: &BacktestArgs) -> anyhow::Result<(StreamSpec, TrainConfig)> {
         train_config = training::train_config(&config);
         interval = interval.or_else(|| training::interval_of(stream));
     }
-    Ok((StreamSpec { interval, horizon: usize::from(args.horizon) }, train_config))
+    Ok((
+        StreamSpec { interval, horizon: usize::from(args.horizon), anomaly: Default::default() },
+        train_config,
+    ))
 }
 
 fn train(

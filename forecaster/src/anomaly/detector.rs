@@ -16,7 +16,7 @@ const USUAL: f64 = 2000.0;
 const SHIFT: f64 = 1.5;
 /// Weight of a decade of rarity, and the most that one kind of it can give.
 const DECADE: f64 = 0.4;
-const RAREST: f64 = 1.0;
+const RAREST: f64 = 3.0;
 /// From this strength on a reading is abnormal as such, and what follows belongs to it.
 const ABNORMAL: f64 = 1.0;
 /// Readings after an abnormal one that score half.
@@ -92,20 +92,22 @@ impl Detector {
             let width = (q[6] - q[0]).max(rounding);
             self.surprise.observe(log_ratio((value - q[MEDIAN]).abs(), width))
         });
-        let drift = self.drift.observe(log_ratio(3.0 * away.abs(), self.drifting.max(rounding)));
         self.drifting += (away.abs() - self.drifting) / seen.min(USUAL);
+        let drift = self.drift.observe(log_ratio(3.0 * away.abs(), self.drifting.max(rounding)));
+        self.usual += (movement - self.usual) / seen.min(USUAL);
         let floor = 0.01 * self.usual + rounding + f64::MIN_POSITIVE;
         let change = ((self.lively + floor) / (self.usual + floor)).ln();
         let liveliness = self.liveliness.observe(change.abs());
-        self.usual += (movement - self.usual) / seen.min(USUAL);
 
         let rarity = evidence(surprise) + evidence(drift) + evidence(liveliness);
-        let strength = novelty + SHIFT * shift + rarity;
-        let mut score = strength / (strength + ABNORMAL);
+        let novelty = novelty + SHIFT * shift;
+        let strength = novelty + rarity;
+        let abnormal = novelty.max(0.95 * ABNORMAL * (1.0 - (-rarity).exp()));
+        let mut score = abnormal / (abnormal + ABNORMAL);
         if self.rest > 0 {
             self.rest -= 1;
             score *= 0.5;
-        } else if strength >= ABNORMAL {
+        } else if abnormal >= ABNORMAL {
             self.rest = REST;
         }
         Assessment { strength, score }

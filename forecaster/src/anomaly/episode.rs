@@ -8,10 +8,12 @@ use crate::reading::{DAY, Timestamp};
 
 /// Normal readings in a row that end an anomaly.
 const CALM: u32 = 3;
-/// By how much an alarm raises the bar for the next.
-const STEP: f64 = 0.2;
-/// The bar never falls below this: some evidence there must be.
-const LOWEST: f64 = 0.05;
+/// Logarithm of the factor by which an alarm raises the bar for the next.
+const STEP: f64 = 0.25;
+/// Logarithm of the share of its usual height down to which the bar falls.
+const LOWEST: f64 = -1.5;
+/// However high the rate, some evidence there must be.
+const LEAST: f64 = 0.1;
 /// Readings after an anomaly began during which a further one must outdo it, less and less.
 const SHADOW: u32 = 100;
 
@@ -44,11 +46,19 @@ pub struct AnomalySettings {
 
 impl Default for AnomalySettings {
     fn default() -> Self {
-        AnomalySettings { alarms_per_week: 1.0, direction: Direction::Both, min_deviation: 0.0, warm_up: 100 }
+        Self::DEFAULT
     }
 }
 
 impl AnomalySettings {
+    /// One alarm a week, either way.
+    pub const DEFAULT: AnomalySettings = AnomalySettings {
+        alarms_per_week: 1.0,
+        direction: Direction::Both,
+        min_deviation: 0.0,
+        warm_up: 100,
+    };
+
     fn concerns(&self, deviation: f64) -> bool {
         let side = match self.direction {
             Direction::Both => true,
@@ -68,7 +78,7 @@ impl AnomalySettings {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Episode {
     readings: u32,
-    /// Of the bar, from where the chosen rate alone would put it.
+    /// Logarithm of the bar over where the chosen rate alone would put it.
     offset: f64,
     peak: f64,
     shadow: u32,
@@ -109,8 +119,8 @@ impl Episode {
         let mut bar = f64::INFINITY;
         if ready {
             let usual = evidence((SHARE / rate).log10().max(0.0));
-            self.offset = (self.offset - STEP * rate).max(-0.5 * usual);
-            bar = (usual + self.offset).max(LOWEST);
+            self.offset = (self.offset - STEP * rate).max(LOWEST);
+            bar = usual.max(LEAST) * self.offset.exp();
         }
         let flagged = strength >= bar && settings.concerns(deviation);
         self.calm = if flagged { 0 } else { self.calm.saturating_add(1) };

@@ -83,7 +83,11 @@ impl Places {
             Some(span) if span.low <= value => span.visited = self.seen,
             _ => {
                 if self.spans.capacity() <= self.spans.len() {
-                    self.spans.reserve_exact(if self.spans.is_empty() { 2 } else { SPANS + 1 - self.spans.len() });
+                    self.spans.reserve_exact(if self.spans.is_empty() {
+                        2
+                    } else {
+                        SPANS + 1 - self.spans.len()
+                    });
                 }
                 self.spans.insert(at, Span { low: value, high: value, visited: self.seen });
             }
