@@ -1,7 +1,7 @@
 //! What is raised, what is not, and how often.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use forecaster::anomaly::{AnomalySettings, Change};
+use forecaster::anomaly::{AnomalySettings, Change, Detector, Direction};
 use forecaster::{Engine, Reading, SECOND, StreamSpec, Timestamp, Verdict};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -95,42 +95,20 @@ fn alarms_on_normal_data_come_at_the_chosen_rate() {
             for reading in 0..weeks * WEEK / minutes {
                 bench.feed(noise(reading * minutes, &mut rng));
             }
-            let rate = bench.began.len() as f64 / weeks as f64 / per_week;
-            println!(
-                "{name} every {minutes} min, {per_week} a week: {rate:.2} of it, halves {} {}",
-                bench.began.len() - bench.since(weeks * WEEK / minutes / 2),
-                bench.since(weeks * WEEK / minutes / 2)
-            );
+            let share = bench.began.len() as f64 / (weeks as f64 * per_week);
+            println!("{name} every {minutes} min, {per_week} a week: {share:.2} of the chosen rate");
+            assert!((0.5..=2.0).contains(&share), "{name} every {minutes} min: {share}");
         }
     }
 }
 
-#[test]
-fn probe() {
-    let mut second = 0.0;
-    let events: Vec<(&str, Box<dyn FnMut(i64, f64) -> f64>)> = vec![
-        ("spike", Box::new(|i, v| if i == 0 { v + 12.0 } else { v })),
-        ("shift", Box::new(|_, v| v + 5.0)),
-        ("ramp", Box::new(|i, v| v + 8.0 * (i as f64 / 300.0).min(1.0))),
-        ("agitation", Box::new(|_, v| 4.0 * v)),
-        (
-            "flat",
-            Box::new(move |i, v| {
-                if i == 0 {
-                    second = v
-                }
-                second
-            }),
-        ),
-        ("none", Box::new(|_, v| v)),
-    ];
-    for (name, mut event) in events {
-        let mut found = Vec::new();
-        let mut scores = Vec::new();
-        for seed in 0..12 {
+/// When alarms began, counted from the start of an event after 4,000 normal readings, and the largest
+/// score since then, for each of some seeds.
+fn raised(settings: AnomalySettings, event: impl Fn(i64, f64) -> f64) -> Vec<(Vec<i64>, f64)> {
+    (0..12)
+        .map(|seed| {
             let mut rng = StdRng::seed_from_u64(seed);
-            let mut bench =
-                Bench::new(5, AnomalySettings { alarms_per_week: 0.5, ..AnomalySettings::DEFAULT });
+            let mut bench = Bench::new(5, settings);
             for _ in 0..4000 {
                 bench.feed(gauss(&mut rng));
             }
@@ -138,10 +116,155 @@ fn probe() {
             for i in 0..300 {
                 bench.feed(event(i, gauss(&mut rng)));
             }
-            let at: Vec<i64> = bench.began.iter().filter(|a| **a >= 4000).map(|a| a - 4000).collect();
-            found.push(at);
-            scores.push((bench.largest * 100.0).round());
-        }
-        println!("{name}: {found:?} {scores:?}");
+            (bench.began.iter().map(|at| at - 4000).filter(|at| *at >= 0).collect(), bench.largest)
+        })
+        .collect()
+}
+
+const SELDOM: AnomalySettings = AnomalySettings { alarms_per_week: 0.5, ..AnomalySettings::DEFAULT };
+
+#[track_caller]
+fn assert_raised_within(readings: i64, event: impl Fn(i64, f64) -> f64) {
+    for (seed, (began, _)) in raised(SELDOM, event).into_iter().enumerate() {
+        assert!(began.first().is_some_and(|at| *at < readings), "seed {seed}: {began:?}");
+        assert!(began.len() <= 6, "seed {seed}: raised again and again, {began:?}");
     }
+}
+
+#[test]
+fn a_spike_is_raised_at_once_and_once() {
+    for (began, score) in raised(SELDOM, |i, v| if i == 0 { 12.0 } else { v }) {
+        assert_eq!(began, [0]);
+        assert!(score >= 0.5, "{score}");
+    }
+}
+
+#[test]
+fn a_shifted_level_is_raised() {
+    assert_raised_within(8, |_, v| v + 5.0);
+}
+
+#[test]
+fn a_slow_drift_is_raised() {
+    assert_raised_within(150, |i, v| v + i as f64 / 36.0);
+}
+
+#[test]
+fn agitation_is_raised() {
+    assert_raised_within(30, |_, v| 4.0 * v);
+}
+
+#[test]
+fn a_lively_series_that_freezes_is_raised() {
+    assert_raised_within(150, |_, _| 0.3);
+}
+
+#[test]
+fn nothing_is_raised_where_nothing_happens() {
+    let raised = raised(SELDOM, |_, v| v);
+    assert!(raised.iter().filter(|(began, _)| !began.is_empty()).count() <= 2, "{raised:?}");
+    assert!(raised.iter().all(|(_, score)| *score < 0.5), "{raised:?}");
+}
+
+#[test]
+fn direction_and_least_deviation_decide_what_is_raised_and_leave_scores_alone() {
+    let spike = |i: i64, v: f64| if i == 0 { 12.0 } else { v };
+    let at_spike = |settings| -> Vec<bool> {
+        raised(settings, spike).iter().map(|(began, _)| began.contains(&0)).collect()
+    };
+    let scores = |settings| -> Vec<f64> { raised(settings, spike).iter().map(|r| r.1).collect() };
+    let up = AnomalySettings { direction: Direction::Up, ..SELDOM };
+    let down = AnomalySettings { direction: Direction::Down, ..SELDOM };
+    let far = AnomalySettings { min_deviation: 20.0, ..SELDOM };
+    let near = AnomalySettings { min_deviation: 5.0, ..SELDOM };
+    for settings in [SELDOM, up, near] {
+        assert_eq!(at_spike(settings), [true; 12], "{settings:?}");
+    }
+    for settings in [down, far] {
+        assert_eq!(at_spike(settings), [false; 12], "{settings:?}");
+        assert_eq!(scores(settings), scores(SELDOM));
+    }
+    // A deviation that is never reached raises nothing at all, whatever the tracked bar.
+    assert!(raised(far, |_, v| 3.0 * v).iter().all(|(began, _)| began.is_empty()));
+}
+
+#[test]
+fn nothing_is_raised_during_warm_up_or_at_rate_zero() {
+    for settings in [
+        AnomalySettings { warm_up: 5000, ..AnomalySettings::DEFAULT },
+        AnomalySettings { alarms_per_week: 0.0, ..AnomalySettings::DEFAULT },
+    ] {
+        for (began, score) in raised(settings, |_, v| v + 50.0) {
+            assert!(began.is_empty(), "{began:?}");
+            assert!(score >= 0.5, "the score speaks all the same: {score}");
+        }
+    }
+}
+
+#[test]
+fn a_constant_scores_nothing_until_it_moves() {
+    let mut bench = Bench::new(1, AnomalySettings::DEFAULT);
+    for _ in 0..5000 {
+        assert_eq!(bench.feed(20.0), 0.0);
+    }
+    assert!(bench.began.is_empty());
+    assert!(bench.feed(21.0) > 0.5);
+    assert_eq!(bench.began, [5000]);
+    for _ in 0..200 {
+        bench.feed(20.0);
+    }
+    assert_eq!(bench.began, [5000]);
+}
+
+#[test]
+fn a_value_often_repeated_is_not_abnormal() {
+    // A thermostat: on and off for a while each, as it does every day.
+    let mut bench = Bench::new(5, AnomalySettings::DEFAULT);
+    for reading in 0..26 * WEEK / 5 {
+        let score = bench.feed(if (reading / 36) % 3 == 0 { 1.0 } else { 0.0 });
+        assert!(reading < 1000 || score < 0.5, "{score} at {reading}");
+    }
+    assert!(bench.since(1000) <= 26, "{:?}", bench.began);
+}
+
+#[test]
+fn a_counter_is_not_abnormal_for_counting() {
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut bench = Bench::new(5, AnomalySettings::DEFAULT);
+    let mut count = 1e6;
+    for reading in 0..26 * WEEK / 5 {
+        count += 10.0 + rng.random::<f64>() * 5.0;
+        let score = bench.feed(count);
+        assert!(reading < 500 || score < 0.5, "{score} at {reading}");
+    }
+    assert!(bench.since(0) <= 52, "{:?}", bench.began);
+}
+
+#[test]
+fn any_finite_reading_has_a_score() {
+    let mut rng = StdRng::seed_from_u64(5);
+    let wild = [0.0, -0.0, 1e300, -1e300, 1e-300, f64::MIN_POSITIVE, 5e-324, 1.0, -1.0, 1e15];
+    for mean_run in [1, 3, 50] {
+        let mut bench = Bench::new(1, AnomalySettings::DEFAULT);
+        let mut value = 0.0;
+        for _ in 0..20_000 {
+            if rng.random_range(0..mean_run) == 0 {
+                value = wild[rng.random_range(0..wild.len())];
+            }
+            bench.feed(value);
+        }
+    }
+}
+
+#[test]
+fn a_state_read_back_goes_on_as_the_one_written() {
+    let mut rng = StdRng::seed_from_u64(9);
+    let mut detector = Detector::default();
+    for _ in 0..1000 {
+        detector.observe(heavy(&mut rng), Some(&[-2.0, -1.5, -0.7, 0.0, 0.7, 1.5, 2.0]));
+    }
+    let written = postcard::to_stdvec(&detector).unwrap();
+    let mut read: Detector = postcard::from_bytes(&written).unwrap();
+    assert_eq!(read, detector);
+    assert_eq!(read.observe(9.0, None), detector.observe(9.0, None));
 }

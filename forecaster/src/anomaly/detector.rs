@@ -12,6 +12,8 @@ const SLOW: f64 = 144.0;
 /// Readings over which the liveliness of the moment is averaged, and the usual.
 const LIVELY: f64 = 24.0;
 const USUAL: f64 = 2000.0;
+/// A movement counts for at most this many usual ones: one jump is no agitation.
+const WILD: f64 = 8.0;
 /// Weight of a level shift never seen against a value never seen.
 const SHIFT: f64 = 1.5;
 /// Weight of a decade of rarity, and the most that one kind of it can give.
@@ -52,7 +54,7 @@ pub struct Detector {
     last: f64,
     fast: f64,
     slow: f64,
-    drifting: f64,
+    level: Level,
     lively: f64,
     usual: f64,
     rest: u32,
@@ -68,6 +70,33 @@ pub(super) fn evidence(decades: f64) -> f64 {
     -RAREST * (-decades * DECADE / RAREST).exp_m1()
 }
 
+/// A recent level against the usual one, where a wild value counts for little.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Level {
+    seen: u32,
+    recent: f64,
+    usual: f64,
+    spread: f64,
+    apart: f64,
+}
+
+impl Level {
+    /// Takes in a value; returns how far the recent level is from the usual, against how far it is on
+    /// average, as a logarithm.
+    fn observe(&mut self, value: f64, rounding: f64) -> f64 {
+        self.seen = self.seen.saturating_add(1);
+        let seen = f64::from(self.seen);
+        let reach = if seen < FAST { f64::MAX } else { WILD * self.spread };
+        let off = (value - self.usual).clamp(-reach, reach);
+        self.recent += (self.usual + off - self.recent) / seen.min(FAST);
+        self.usual += off / seen.min(SLOW);
+        self.spread += (off.abs() - self.spread) / seen.min(USUAL);
+        let apart = (self.recent - self.usual).abs();
+        self.apart += (apart - self.apart) / seen.min(USUAL);
+        log_ratio(3.0 * apart, self.apart.max(rounding))
+    }
+}
+
 impl Detector {
     /// Takes in a reading and the quantiles that were forecast for it.
     pub fn observe(&mut self, value: f64, quantiles: Option<&[f64; 7]>) -> Assessment {
@@ -80,21 +109,23 @@ impl Detector {
 
         let movement = (value - self.last).abs();
         self.last = value;
+        self.usual += (movement - self.usual) / seen.min(USUAL);
         self.fast += (value - self.fast) / seen.min(FAST);
         self.slow += (value - self.slow) / seen.min(SLOW);
-        self.lively += (movement - self.lively) / seen.min(LIVELY);
+        self.lively += (movement.min(WILD * self.usual) - self.lively) / seen.min(LIVELY);
 
         let novelty = self.values.observe(value);
-        let away = self.fast - self.slow;
-        let shift = self.shifts.observe(away);
+        let shift = self.shifts.observe(self.fast - self.slow);
+        // The recent level lags: it must not speak on when a fault is over.
+        let there =
+            (value - self.slow) * (self.fast - self.slow).signum() > 0.5 * (self.fast - self.slow).abs();
+        let shift = if there { shift } else { 0.0 };
 
         let surprise = quantiles.map_or(0.0, |q| {
             let width = (q[6] - q[0]).max(rounding);
             self.surprise.observe(log_ratio((value - q[MEDIAN]).abs(), width))
         });
-        self.drifting += (away.abs() - self.drifting) / seen.min(USUAL);
-        let drift = self.drift.observe(log_ratio(3.0 * away.abs(), self.drifting.max(rounding)));
-        self.usual += (movement - self.usual) / seen.min(USUAL);
+        let drift = self.drift.observe(self.level.observe(value, rounding));
         let floor = 0.01 * self.usual + rounding + f64::MIN_POSITIVE;
         let change = ((self.lively + floor) / (self.usual + floor)).ln();
         let liveliness = self.liveliness.observe(change.abs());
@@ -106,7 +137,7 @@ impl Detector {
         let mut score = abnormal / (abnormal + ABNORMAL);
         if self.rest > 0 {
             self.rest -= 1;
-            score *= 0.5;
+            score *= 1.0 - 0.5 * f64::from(self.rest) / f64::from(REST);
         } else if abnormal >= ABNORMAL {
             self.rest = REST;
         }

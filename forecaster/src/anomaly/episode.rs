@@ -10,6 +10,8 @@ use crate::reading::{DAY, Timestamp};
 const CALM: u32 = 3;
 /// Logarithm of the factor by which an alarm raises the bar for the next.
 const STEP: f64 = 0.25;
+/// Logarithm of the factor by which a series begins above its usual bar: its own past is short yet.
+const START: f64 = 0.5;
 /// Logarithm of the share of its usual height down to which the bar falls.
 const LOWEST: f64 = -1.5;
 /// However high the rate, some evidence there must be.
@@ -119,8 +121,8 @@ impl Episode {
         let mut bar = f64::INFINITY;
         if ready {
             let usual = evidence((SHARE / rate).log10().max(0.0));
-            self.offset = (self.offset - STEP * rate).max(LOWEST);
-            bar = usual.max(LEAST) * self.offset.exp();
+            self.offset = (self.offset - STEP * rate).max(LOWEST - START);
+            bar = usual.max(LEAST) * (START + self.offset).exp();
         }
         let flagged = strength >= bar && settings.concerns(deviation);
         self.calm = if flagged { 0 } else { self.calm.saturating_add(1) };

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// Spans kept; the two nearest are joined when there would be more.
-const SPANS: usize = 8;
+const SPANS: usize = 12;
 /// Spans nearer than this share of the whole range are one.
-const JOIN: f64 = 0.01;
+const JOIN: f64 = 0.005;
 /// Readings before a distance means anything.
 const YOUNG: u32 = 20;
 /// Readings after which a span nobody came back to is forgotten.
