@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Lanes, MEAN};
-use crate::anomaly::{self, Change, Episode};
+use crate::anomaly::{Change, Detector, Episode};
 use crate::engine::StreamSpec;
 use crate::features::FEATURES;
 use crate::kernel::Scratch;
@@ -33,6 +33,7 @@ pub struct Series {
     mixer: Mixer,
     ladder: Ladder,
     expected: Option<Expected>,
+    detector: Detector,
     episode: Episode,
     score: f64,
     errors: Errors,
@@ -131,12 +132,25 @@ impl Series {
         steps: &mut Vec<Step>,
     ) -> Outcome {
         let verification = self.verify(reading, spec.interval);
-        self.score = verification.map_or(0.0, |v| anomaly::score(reading.value, &v.expected));
-        let change = self.episode.observe(reading.time, self.score);
+        let change = self.assess(reading, verification.as_ref(), spec);
         let outcome = Outcome { score: self.score, flagged: self.episode.flagged(), change, verification };
         self.follow(reading, spec, model, true, room);
         self.steps(spec, room, steps);
         outcome
+    }
+
+    fn assess(
+        &mut self,
+        reading: Reading,
+        verification: Option<&Verification>,
+        spec: &StreamSpec,
+    ) -> Option<Change> {
+        let expected = verification.map(|v| &v.expected);
+        let assessment = self.detector.observe(reading.value, expected);
+        self.score = assessment.score;
+        let deviation = expected.map_or(0.0, |q| reading.value - q[MEDIAN]);
+        let interval = self.local.interval(spec.interval);
+        self.episode.observe(reading.time, assessment.strength, deviation, interval, &spec.anomaly)
     }
 
     fn verify(&mut self, reading: Reading, configured: Option<i64>) -> Option<Verification> {
