@@ -24,7 +24,7 @@ fn ingest(horizon: usize, trained: bool) -> Option<Ingest> {
     let mut engine = Engine::new([StreamSpec { horizon, ..StreamSpec::default() }]);
     if trained {
         let weights = Weights::random(Sizes { inputs: INPUTS, hidden: 32, layers: 1 }, 1);
-        let model = Arc::new(Model::new(weights));
+        let model = Arc::new(Model::new(vec![weights.clone(), weights]));
         engine.set_model(0, Installed { id: 1, name: "climate-1".into(), version: 1, model });
     }
     Some(Ingest::new(&config, engine, Catalog::default(), Metrics::new(["climate"]).ok()?))

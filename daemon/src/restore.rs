@@ -83,7 +83,8 @@ pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored>
         if let Some(model) = engine.installed(stream).map(|m| m.model.clone()).filter(|_| !stale.is_empty()) {
             let mut history = training::history(store, config, &spec.name).await?;
             history.retain(|(id, _)| stale.contains(id));
-            for (id, rebuilt) in training::rebuild_states(model, history, training::interval_of(spec)).await?
+            for (id, rebuilt) in
+                training::rebuild_states(model, history, training::spec_of(config, spec)).await?
             {
                 if let Some(handle) = handles.get(&id) {
                     engine.adopt(*handle, rebuilt);

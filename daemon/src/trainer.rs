@@ -211,7 +211,8 @@ impl Trainer {
         self.tell(TrainerMessage::OpenJournal { stream: position, committed }).await?;
         all_stored.await?;
         let history = training::history(&self.store, &self.config, &stream.name).await?;
-        let rebuilt = training::rebuild_states(model.clone(), history, training::interval_of(stream)).await?;
+        let rebuilt =
+            training::rebuild_states(model.clone(), history, training::spec_of(&self.config, stream)).await?;
         let handles = self.handles(&stream.name).await?;
         let states = rebuilt.into_iter().filter_map(|(id, r)| Some((*handles.get(&id)?, r))).collect();
         let model = Installed { id, name: row.name.into(), version: i64::from(row.version), model };

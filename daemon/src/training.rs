@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use forecaster::train::{Progress, Report, TrainConfig, TrainError, TrainingSet, train};
-use forecaster::weights::Weights;
+use forecaster::train::{Progress, Report, TrainConfig, TrainError, TrainingSet, learned, train};
 use forecaster::{AnomalySettings, Model, Reading, Rebuilt, StreamSpec, Timestamp, rebuild};
 use tokio::sync::oneshot;
 
@@ -140,7 +139,7 @@ async fn attempt(
     }
     let (train_config, interval) = (train_config(config), interval_of(stream));
     let trained = on_low_priority(move || learn(history, interval, &train_config, &stop, look)).await?;
-    let (weights, report) = match trained {
+    let (model, report) = match trained {
         Ok(trained) => trained,
         Err(e @ TrainError::TooLittle { .. }) => return Ok(Outcome::Skipped(e.to_string())),
         Err(e) => return Err(e.into()),
@@ -151,7 +150,7 @@ async fn attempt(
             cell: "lstm".to_owned(),
             created_at: now(),
             metrics: serde_json::to_value(&report)?,
-            weights: weights.to_safetensors()?,
+            weights: model.to_safetensors()?,
         })
         .await
         .context("saving the model")?;
@@ -169,7 +168,7 @@ fn learn(
     config: &TrainConfig,
     stop: &AtomicBool,
     mut look: impl FnMut(&Progress),
-) -> Result<(Weights, Report), TrainError> {
+) -> Result<(Model, Report), TrainError> {
     let mut set = TrainingSet::default();
     for (_, readings) in history {
         set.add(&readings, interval);
@@ -224,13 +223,14 @@ fn keep_latest(readings: &mut Vec<Reading>, most: usize) {
 pub async fn rebuild_states(
     model: Arc<Model>,
     history: History,
-    interval: Option<i64>,
+    spec: StreamSpec,
 ) -> anyhow::Result<Vec<(i64, Rebuilt)>> {
     on_low_priority(move || {
-        history
-            .into_iter()
-            .filter_map(|(series, readings)| Some((series, rebuild(&model, readings, interval)?)))
-            .collect()
+        let rebuilt = |readings: Vec<Reading>| {
+            let learned = learned(readings.len());
+            rebuild(&model, readings, learned, &spec)
+        };
+        history.into_iter().filter_map(|(series, readings)| Some((series, rebuilt(readings)?))).collect()
     })
     .await
 }

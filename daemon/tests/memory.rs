@@ -51,7 +51,12 @@ fn an_idle_series_takes_at_most_four_kib() {
     let weights = Weights::random(Sizes { inputs: INPUTS, hidden: 32, layers: 1 }, 1);
     engine.set_model(
         0,
-        Installed { id: 1, name: "climate-1".into(), version: 1, model: Arc::new(Model::new(weights)) },
+        Installed {
+            id: 1,
+            name: "climate-1".into(),
+            version: 1,
+            model: Arc::new(Model::new(vec![weights.clone(), weights])),
+        },
     );
     let metrics = Metrics::new(["climate"]).unwrap();
     let mut ingest = Ingest::new(&config, engine, Catalog::default(), metrics);

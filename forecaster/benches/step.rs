@@ -85,7 +85,8 @@ fn engine(c: &mut Criterion) {
             let mut engine = Engine::new([StreamSpec { interval: Some(SECOND), ..StreamSpec::default() }]);
             if trained {
                 let sizes = Sizes { inputs: forecaster::features::INPUTS, ..SIZES };
-                let model = forecaster::Model::new(Weights::random(sizes, 1)).into();
+                let model =
+                    forecaster::Model::new(vec![Weights::random(sizes, 1), Weights::random(sizes, 2)]).into();
                 engine
                     .set_model(0, forecaster::Installed { id: 1, name: "bench-1".into(), version: 1, model });
             }

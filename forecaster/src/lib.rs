@@ -24,6 +24,7 @@ pub mod series;
 mod spread;
 mod stored;
 pub mod train;
+pub mod trees;
 pub mod weights;
 
 pub use anomaly::{AnomalySettings, Direction};

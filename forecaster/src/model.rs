@@ -7,6 +7,7 @@ use crate::features::{FEATURES, INPUTS};
 use crate::kernel::{HiddenState, Network, Scratch};
 use crate::mixer::MODELS;
 use crate::reading::mean_of;
+use crate::trees::Forest;
 use crate::weights::{Sizes, Weights};
 
 /// Networks of a model at most: two that were drawn differently err differently.
@@ -16,6 +17,7 @@ pub const NETWORKS: usize = 2;
 #[derive(Debug, Clone)]
 pub struct Model {
     networks: Vec<(Weights, Network)>,
+    forest: Option<Forest>,
 }
 
 impl Model {
@@ -24,7 +26,19 @@ impl Model {
     #[must_use]
     pub fn new(weights: Vec<Weights>) -> Model {
         let networks = weights.into_iter().take(NETWORKS);
-        Model { networks: networks.map(|w| (w.clone(), Network::new(&w))).collect() }
+        Model { networks: networks.map(|w| (w.clone(), Network::new(&w))).collect(), forest: None }
+    }
+
+    /// The same with a forest beside the networks.
+    #[must_use]
+    pub fn with_forest(self, forest: Option<Forest>) -> Model {
+        Model { forest, ..self }
+    }
+
+    /// The forest, if there is one.
+    #[must_use]
+    pub fn forest(&self) -> Option<&Forest> {
+        self.forest.as_ref()
     }
 
     /// The networks' weights.
@@ -38,7 +52,7 @@ impl Model {
         self.weights().next().map_or(Sizes { inputs: INPUTS, hidden: 0, layers: 0 }, |w| w.sizes)
     }
 
-    /// Feeds a reading's features to the state, and returns what each network makes of them: the
+    /// Feeds a reading's features to the state, and returns what each network and the forest make of them: the
     /// quantiles of the next difference in units of the series' scale, ordered (monotone rearrangement:
     /// Chernozhukov, Fernández-Val & Galichon, Econometrica 78, 2010), and their mean. None where an
     /// output is not finite.
@@ -58,6 +72,9 @@ impl Model {
                 *hidden = network.zero_state();
             }
             *answer = ordered(network.step(inputs, hidden, scratch));
+        }
+        if let (Some(answer), Some(forest)) = (answers.last_mut(), &self.forest) {
+            *answer = ordered(forest.predict(features));
         }
         answers
     }

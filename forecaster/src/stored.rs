@@ -1,15 +1,16 @@
 //! A model as a file: safetensors with PyTorch's names.
 //!
 //! The first network's tensors are `rnn.weight_ih_l0` … `head.bias` (see [`crate::weights`]); those of a
-//! second one have `2.` before them. The header holds cell, sizes and the names of the inputs.
+//! second one have `2.` before them, and a forest's are `trees.*`. The header holds cell, sizes and the names of the inputs.
 
 use std::collections::HashMap;
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use thiserror::Error;
 
-use crate::features::INPUT_NAMES;
+use crate::features::{FEATURES, INPUT_NAMES};
 use crate::model::{Model, NETWORKS};
+use crate::trees::{Forest, ForestError, TENSOR_NAMES};
 use crate::weights::{Sizes, Weights};
 
 /// Why a stored model cannot be used.
@@ -37,6 +38,9 @@ pub enum StoredError {
     /// A parameter is NaN or infinite.
     #[error("tensor `{0}` holds a value that is not finite")]
     NotFinite(String),
+    /// Its trees are none.
+    #[error(transparent)]
+    Forest(#[from] ForestError),
     /// Made for other inputs than this version computes.
     #[error("made for the inputs [{0}], this version computes [{1}]")]
     Inputs(String, String),
@@ -58,6 +62,9 @@ impl Model {
             named.extend(weights.named().map(|(name, shape, values)| {
                 (prefix(network) + &name, shape, values.iter().flat_map(|x| x.to_le_bytes()).collect())
             }));
+        }
+        for (name, shape, values) in self.forest().map(Forest::to_tensors).into_iter().flatten() {
+            named.push((name.to_owned(), shape, values.iter().flat_map(|x| x.to_le_bytes()).collect()));
         }
         let views = named
             .iter()
@@ -106,8 +113,22 @@ impl Model {
             }
             Ok(weights)
         });
-        Ok(Model::new(weights.collect::<Result<Vec<_>, StoredError>>()?))
+        Ok(Model::new(weights.collect::<Result<Vec<_>, StoredError>>()?).with_forest(forest(&file)?))
     }
+}
+
+/// The forest in a file; none if it holds none.
+fn forest(file: &SafeTensors<'_>) -> Result<Option<Forest>, StoredError> {
+    if !file.names().iter().any(|name| TENSOR_NAMES.contains(name)) {
+        return Ok(None);
+    }
+    let mut tensors = Vec::new();
+    for name in TENSOR_NAMES {
+        let shape = file.tensor(name).map_err(|_| StoredError::Missing(name.to_owned()))?.shape().to_vec();
+        tensors.push((name, shape.clone(), tensor(file, name.to_owned(), &shape)?));
+    }
+    let tensors = tensors.try_into().map_err(|_| StoredError::Header("trees"))?;
+    Ok(Some(Forest::from_tensors(&tensors, FEATURES)?))
 }
 
 /// A tensor of `f32`, checked.

@@ -19,7 +19,7 @@ struct Bench {
 
 impl Bench {
     fn new(minutes: i64, anomaly: AnomalySettings) -> Bench {
-        let mut engine = Engine::new([StreamSpec { interval: None, horizon: 1, anomaly }]);
+        let mut engine = Engine::new([StreamSpec { anomaly, ..StreamSpec::default() }]);
         engine.add_series(0);
         Bench { engine, minutes, readings: 0, began: Vec::new(), largest: 0.0 }
     }

@@ -18,7 +18,7 @@ fn spec(horizon: usize) -> StreamSpec {
 
 fn model(id: i64, seed: u64) -> Installed {
     let weights = Weights::random(Sizes { inputs: INPUTS, hidden: 12, layers: 2 }, seed);
-    Installed { id, name: format!("s-{id}").into(), version: id, model: Arc::new(Model::new(weights)) }
+    Installed { id, name: format!("s-{id}").into(), version: id, model: Arc::new(Model::new(vec![weights])) }
 }
 
 fn at(minute: i64, value: f64) -> Reading {
@@ -129,7 +129,7 @@ proptest! {
             accept(&mut always, series, *reading);
             accept(&mut swapped, series, *reading);
         }
-        let state = rebuild(&new.model, readings[..rebuilt].iter().copied(), None);
+        let state = rebuild(&new.model, readings[..rebuilt].iter().copied(), 0, &spec(2));
         prop_assert!(swapped.install(0, new, state.map(|s| (series, s)).into_iter().collect()));
         prop_assert_eq!(swapped.forecast(series).to_vec(), always.forecast(series).to_vec());
     }

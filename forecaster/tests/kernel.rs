@@ -1,6 +1,7 @@
 //! The streaming kernel against the dfdx network, on every code path this processor has.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use forecaster::Model;
 use forecaster::cell::Lstm;
 use forecaster::kernel::{Isa, Network, Scratch};
 use forecaster::weights::{Sizes, Weights};
@@ -92,13 +93,14 @@ fn a_batch_is_as_many_single_sequences() {
 }
 
 #[test]
-fn weights_survive_safetensors() {
-    let mut weights =
-        Weights::random(Sizes { inputs: forecaster::features::INPUTS, hidden: 5, layers: 2 }, 4);
-    let bytes = weights.to_safetensors().unwrap();
-    assert_eq!(Weights::from_safetensors(&bytes).unwrap(), weights);
-    *weights.tensors_mut().flatten().next().unwrap() = f32::NAN;
-    let refused = Weights::from_safetensors(&weights.to_safetensors().unwrap()).unwrap_err();
-    assert!(refused.to_string().contains("rnn.weight_ih_l0"), "{refused}");
-    assert!(Weights::from_safetensors(&bytes[..bytes.len() - 8]).is_err());
+fn models_survive_safetensors() {
+    let sizes = Sizes { inputs: forecaster::features::INPUTS, hidden: 5, layers: 2 };
+    let mut networks = vec![Weights::random(sizes, 4), Weights::random(sizes, 5)];
+    let bytes = Model::new(networks.clone()).to_safetensors().unwrap();
+    let read = Model::from_safetensors(&bytes).unwrap();
+    assert!(read.weights().eq(&networks));
+    *networks[1].tensors_mut().flatten().next().unwrap() = f32::NAN;
+    let refused = Model::from_safetensors(&Model::new(networks).to_safetensors().unwrap()).unwrap_err();
+    assert!(refused.to_string().contains("2.rnn.weight_ih_l0"), "{refused}");
+    assert!(Model::from_safetensors(&bytes[..bytes.len() - 8]).is_err());
 }

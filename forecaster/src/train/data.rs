@@ -10,6 +10,7 @@ use crate::kernel::Scratch;
 use crate::local::Local;
 use crate::model::{Model, ModelState};
 use crate::reading::Reading;
+use crate::trees::Example;
 
 /// Share of each series' latest rows kept for validation.
 const VALIDATION: f64 = 0.15;
@@ -101,6 +102,19 @@ impl TrainingSet {
     #[must_use]
     pub fn validation_rows(&self) -> usize {
         self.sequences.iter().map(|s| usable(&s.targets[s.split - 1..]).count()).sum()
+    }
+
+    /// Every row with a target, for trees; those of the validation slice marked.
+    pub(super) fn examples(&self) -> Vec<Example<'_>> {
+        let mut examples = Vec::new();
+        for s in &self.sequences {
+            for (row, (features, target)) in s.inputs.iter().zip(&s.targets).enumerate() {
+                if !target.is_nan() {
+                    examples.push(Example { features, target: *target, held_out: row >= s.split - 1 });
+                }
+            }
+        }
+        examples
     }
 
     /// Quantiles of all training targets together.

@@ -3,6 +3,7 @@
 //! weights.
 
 mod data;
+mod forest;
 mod network;
 mod optimizer;
 
@@ -22,6 +23,8 @@ use crate::reading::{LEVELS, MEDIAN};
 pub struct TrainConfig {
     /// Networks, drawn with seeds that follow each other; 2 at most.
     pub networks: usize,
+    /// Whether a forest is grown beside them.
+    pub trees: bool,
     /// Hidden units of a layer.
     pub hidden: usize,
     /// Layers.
@@ -46,6 +49,7 @@ impl Default for TrainConfig {
     fn default() -> Self {
         TrainConfig {
             networks: NETWORKS,
+            trees: true,
             hidden: 32,
             layers: 1,
             seed: 1,
@@ -141,14 +145,21 @@ pub fn train(
             stop.store(flow.is_break(), Ordering::Relaxed);
             flow
         });
-        stop.store(first.is_err(), Ordering::Relaxed);
+        if first.is_err() {
+            stop.store(true, Ordering::Relaxed);
+        }
+        let forest =
+            config.trees.then(|| forest::train(set, config, || stop.load(Ordering::Relaxed))).flatten();
         let others = others.into_iter().map(|t| t.join().unwrap_or(Err(TrainError::Stopped)));
-        [first].into_iter().chain(others).collect::<Result<Vec<_>, _>>()
-    })?;
+        let networks = [first].into_iter().chain(others).collect::<Result<Vec<_>, _>>()?;
+        Ok((networks, forest))
+    });
+    let (trained, forest) = trained?;
+    let (best_forest, forest) = forest.unzip();
     let updates = trained.iter().map(|t| t.updates).sum();
     let curve = trained.first().map(|t| t.curve.clone()).unwrap_or_default();
     let (best, refit): (Vec<_>, Vec<_>) = trained.into_iter().map(|t| (t.best, t.refit)).unzip();
-    let validation = set.validate(&Model::new(best));
+    let validation = set.validate(&Model::new(best).with_forest(best_forest));
     let report = Report {
         series: set.series(),
         training_rows: set.training_rows(),
@@ -160,7 +171,7 @@ pub fn train(
         coverage: validation.coverage,
         curve,
     };
-    Ok((Model::new(refit), report))
+    Ok((Model::new(refit).with_forest(forest), report))
 }
 
 fn pinball(target: f32, quantiles: &[f32; 7]) -> f32 {

@@ -44,7 +44,7 @@ pub(super) fn run(args: &BacktestArgs) -> anyhow::Result<()> {
     }
     if let Some(path) = &args.save_model {
         let Some(model) = backtest.model() else { bail!("--save-model: there is no trained model to save") };
-        std::fs::write(path, model.weights().to_safetensors()?)
+        std::fs::write(path, model.to_safetensors()?)
             .with_context(|| format!("{}: cannot be written", path.display()))?;
     }
     forecast(&mut backtest, &table, &splits, output.as_mut())?;
