@@ -21,8 +21,10 @@ const DECADE: f64 = 0.4;
 const RAREST: f64 = 3.0;
 /// From this strength on a reading is abnormal as such, and what follows belongs to it.
 const ABNORMAL: f64 = 1.0;
-/// Readings after an abnormal one that score half.
+/// Readings after an abnormal one that score less: half at first.
 const REST: u32 = 100;
+/// Values beyond it are not looked at, so that differences of differences stay finite.
+const LARGEST: f64 = 1e300;
 
 /// What a reading looked like.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -37,12 +39,14 @@ pub struct Assessment {
 ///
 /// Evidence of five kinds adds up. Two are novelty, which grows without bound and stays until it was
 /// seen: a value where none has been, and a shift of the recent level against the slower one of a
-/// size that has not been. Three are rarity by the tail of the series' own past, bounded, so that
-/// none of them alone makes a reading certainly abnormal: distance from the forecast, in widths of
+/// size that has not been. Three are rarity by the tail of the series' own past, bounded:
+/// distance from the forecast, in widths of
 /// its interval; distance of the recent level from the slow one; and the recent movement against the
 /// usual, up (agitation) or down (a flat line).
 ///
-/// The score is made for one alarm per anomaly: readings that follow an abnormal one score half.
+/// The score is made for one alarm per anomaly: readings that follow an abnormal one score less. The
+/// strength is not: it says how abnormal each is by itself. Rarity alone never scores ½, however rare:
+/// for a certain score something must have happened that never did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detector {
     values: Places,
@@ -52,6 +56,7 @@ pub struct Detector {
     liveliness: Tail,
     seen: u32,
     last: f64,
+    /// Recent and slower level. They follow a wild value at once, unlike those of `level`.
     fast: f64,
     slow: f64,
     level: Level,
@@ -100,6 +105,9 @@ impl Level {
 impl Detector {
     /// Takes in a reading and the quantiles that were forecast for it.
     pub fn observe(&mut self, value: f64, quantiles: Option<&[f64; 7]>) -> Assessment {
+        if value.is_nan() || value.abs() > LARGEST {
+            return Assessment::default();
+        }
         self.seen = self.seen.saturating_add(1);
         let seen = f64::from(self.seen);
         if self.seen == 1 {
@@ -115,10 +123,10 @@ impl Detector {
         self.lively += (movement.min(WILD * self.usual) - self.lively) / seen.min(LIVELY);
 
         let novelty = self.values.observe(value);
-        let shift = self.shifts.observe(self.fast - self.slow);
+        let away = self.fast - self.slow;
+        let shift = self.shifts.observe(away);
         // The recent level lags: it must not speak on when a fault is over.
-        let there =
-            (value - self.slow) * (self.fast - self.slow).signum() > 0.5 * (self.fast - self.slow).abs();
+        let there = (value - self.slow) * away.signum() > 0.5 * away.abs();
         let shift = if there { shift } else { 0.0 };
 
         let surprise = quantiles.map_or(0.0, |q| {

@@ -82,12 +82,10 @@ impl Places {
         match self.spans.get_mut(at) {
             Some(span) if span.low <= value => span.visited = self.seen,
             _ => {
-                if self.spans.capacity() <= self.spans.len() {
-                    self.spans.reserve_exact(if self.spans.is_empty() {
-                        2
-                    } else {
-                        SPANS + 1 - self.spans.len()
-                    });
+                if self.spans.len() == self.spans.capacity() {
+                    // Most series have few; doubling freely would leave more room than is ever used.
+                    let room = self.spans.len().clamp(2, SPANS + 1 - self.spans.len().min(SPANS - 1));
+                    self.spans.reserve_exact(room);
                 }
                 self.spans.insert(at, Span { low: value, high: value, visited: self.seen });
             }
