@@ -78,7 +78,6 @@ pub(super) fn evidence(decades: f64) -> f64 {
 /// A recent level against the usual one, where a wild value counts for little.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Level {
-    seen: u32,
     recent: f64,
     usual: f64,
     spread: f64,
@@ -86,11 +85,9 @@ struct Level {
 }
 
 impl Level {
-    /// Takes in a value; returns how far the recent level is from the usual, against how far it is on
+    /// Takes in the value of that many; returns how far the recent level is from the usual, against how far it is on
     /// average, as a logarithm.
-    fn observe(&mut self, value: f64, rounding: f64) -> f64 {
-        self.seen = self.seen.saturating_add(1);
-        let seen = f64::from(self.seen);
+    fn observe(&mut self, value: f64, seen: f64, rounding: f64) -> f64 {
         let reach = if seen < FAST { f64::MAX } else { WILD * self.spread };
         let off = (value - self.usual).clamp(-reach, reach);
         self.recent += (self.usual + off - self.recent) / seen.min(FAST);
@@ -133,7 +130,7 @@ impl Detector {
             let width = (q[6] - q[0]).max(rounding);
             self.surprise.observe(log_ratio((value - q[MEDIAN]).abs(), width))
         });
-        let drift = self.drift.observe(self.level.observe(value, rounding));
+        let drift = self.drift.observe(self.level.observe(value, seen, rounding));
         let floor = 0.01 * self.usual + rounding + f64::MIN_POSITIVE;
         let change = ((self.lively + floor) / (self.usual + floor)).ln();
         let liveliness = self.liveliness.observe(change.abs());

@@ -83,9 +83,8 @@ impl Places {
             Some(span) if span.low <= value => span.visited = self.seen,
             _ => {
                 if self.spans.len() == self.spans.capacity() {
-                    // Most series have few; doubling freely would leave more room than is ever used.
-                    let room = self.spans.len().clamp(2, SPANS + 1 - self.spans.len().min(SPANS - 1));
-                    self.spans.reserve_exact(room);
+                    // Most series have few; doubling would leave more room than is ever used.
+                    self.spans.reserve_exact(2);
                 }
                 self.spans.insert(at, Span { low: value, high: value, visited: self.seen });
             }
