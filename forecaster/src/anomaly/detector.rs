@@ -21,8 +21,10 @@ const DECADE: f64 = 0.4;
 const RAREST: f64 = 3.0;
 /// From this strength on a reading is abnormal as such, and what follows belongs to it.
 const ABNORMAL: f64 = 1.0;
-/// Readings after an abnormal one that score half.
+/// Readings after an abnormal one that score less: half at first.
 const REST: u32 = 100;
+/// Values beyond it are not looked at, so that differences of differences stay finite.
+const LARGEST: f64 = 1e300;
 
 /// What a reading looked like.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -37,12 +39,14 @@ pub struct Assessment {
 ///
 /// Evidence of five kinds adds up. Two are novelty, which grows without bound and stays until it was
 /// seen: a value where none has been, and a shift of the recent level against the slower one of a
-/// size that has not been. Three are rarity by the tail of the series' own past, bounded, so that
-/// none of them alone makes a reading certainly abnormal: distance from the forecast, in widths of
+/// size that has not been. Three are rarity by the tail of the series' own past, bounded:
+/// distance from the forecast, in widths of
 /// its interval; distance of the recent level from the slow one; and the recent movement against the
 /// usual, up (agitation) or down (a flat line).
 ///
-/// The score is made for one alarm per anomaly: readings that follow an abnormal one score half.
+/// The score is made for one alarm per anomaly: readings that follow an abnormal one score less. The
+/// strength is not: it says how abnormal each is by itself. Rarity alone never scores ½, however rare:
+/// for a certain score something must have happened that never did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detector {
     values: Places,
@@ -52,6 +56,7 @@ pub struct Detector {
     liveliness: Tail,
     seen: u32,
     last: f64,
+    /// Recent and slower level. They follow a wild value at once, unlike those of `level`.
     fast: f64,
     slow: f64,
     level: Level,
@@ -73,7 +78,6 @@ pub(super) fn evidence(decades: f64) -> f64 {
 /// A recent level against the usual one, where a wild value counts for little.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Level {
-    seen: u32,
     recent: f64,
     usual: f64,
     spread: f64,
@@ -81,11 +85,9 @@ struct Level {
 }
 
 impl Level {
-    /// Takes in a value; returns how far the recent level is from the usual, against how far it is on
+    /// Takes in the value of that many; returns how far the recent level is from the usual, against how far it is on
     /// average, as a logarithm.
-    fn observe(&mut self, value: f64, rounding: f64) -> f64 {
-        self.seen = self.seen.saturating_add(1);
-        let seen = f64::from(self.seen);
+    fn observe(&mut self, value: f64, seen: f64, rounding: f64) -> f64 {
         let reach = if seen < FAST { f64::MAX } else { WILD * self.spread };
         let off = (value - self.usual).clamp(-reach, reach);
         self.recent += (self.usual + off - self.recent) / seen.min(FAST);
@@ -100,6 +102,9 @@ impl Level {
 impl Detector {
     /// Takes in a reading and the quantiles that were forecast for it.
     pub fn observe(&mut self, value: f64, quantiles: Option<&[f64; 7]>) -> Assessment {
+        if value.is_nan() || value.abs() > LARGEST {
+            return Assessment::default();
+        }
         self.seen = self.seen.saturating_add(1);
         let seen = f64::from(self.seen);
         if self.seen == 1 {
@@ -115,17 +120,17 @@ impl Detector {
         self.lively += (movement.min(WILD * self.usual) - self.lively) / seen.min(LIVELY);
 
         let novelty = self.values.observe(value);
-        let shift = self.shifts.observe(self.fast - self.slow);
+        let away = self.fast - self.slow;
+        let shift = self.shifts.observe(away);
         // The recent level lags: it must not speak on when a fault is over.
-        let there =
-            (value - self.slow) * (self.fast - self.slow).signum() > 0.5 * (self.fast - self.slow).abs();
+        let there = (value - self.slow) * away.signum() > 0.5 * away.abs();
         let shift = if there { shift } else { 0.0 };
 
         let surprise = quantiles.map_or(0.0, |q| {
             let width = (q[6] - q[0]).max(rounding);
             self.surprise.observe(log_ratio((value - q[MEDIAN]).abs(), width))
         });
-        let drift = self.drift.observe(self.level.observe(value, rounding));
+        let drift = self.drift.observe(self.level.observe(value, seen, rounding));
         let floor = 0.01 * self.usual + rounding + f64::MIN_POSITIVE;
         let change = ((self.lively + floor) / (self.usual + floor)).ln();
         let liveliness = self.liveliness.observe(change.abs());

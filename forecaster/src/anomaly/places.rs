@@ -82,12 +82,9 @@ impl Places {
         match self.spans.get_mut(at) {
             Some(span) if span.low <= value => span.visited = self.seen,
             _ => {
-                if self.spans.capacity() <= self.spans.len() {
-                    self.spans.reserve_exact(if self.spans.is_empty() {
-                        2
-                    } else {
-                        SPANS + 1 - self.spans.len()
-                    });
+                if self.spans.len() == self.spans.capacity() {
+                    // Most series have few; doubling would leave more room than is ever used.
+                    self.spans.reserve_exact(2);
                 }
                 self.spans.insert(at, Span { low: value, high: value, visited: self.seen });
             }

@@ -4,16 +4,17 @@ use serde::{Deserialize, Serialize};
 
 /// Share of readings beyond the edge of the tail.
 pub(super) const SHARE: f64 = 0.02;
+const RATE: f32 = SHARE as f32;
 /// Readings before the statistic has settled, and after that before rarity means anything.
 const SETTLING: u32 = 50;
 const YOUNG: u32 = 100;
 /// Readings over which the tail is learned.
-const MEMORY: f64 = 4000.0;
+const MEMORY: f32 = 4000.0;
 /// Mean excess before any was seen, and the least taken for one: less does not matter to anybody.
-const PRIOR: f64 = 0.5;
-const FLOOR: f64 = 0.02;
+const PRIOR: f32 = 0.5;
+const FLOOR: f32 = 0.02;
 /// An excess counts for at most this many mean ones.
-const CLIP: f64 = 8.0;
+const CLIP: f32 = 8.0;
 
 /// The upper tail of a statistic: its edge, tracked as a quantile, and the mean excess over it.
 ///
@@ -26,17 +27,18 @@ const CLIP: f64 = 8.0;
 pub(super) struct Tail {
     seen: u32,
     /// Peaks seen, as far as they are remembered.
-    peaks: f64,
-    edge: f64,
+    peaks: f32,
+    edge: f32,
     /// Mean peak over the edge.
-    excess: f64,
+    excess: f32,
     /// Peak of the present run.
-    run: f64,
+    run: f32,
 }
 
 impl Tail {
     /// Takes in a value; returns how rare one as large is, in decades beyond [`SHARE`].
     pub(super) fn observe(&mut self, value: f64) -> f64 {
+        let value = value as f32;
         self.seen = self.seen.saturating_add(1);
         if self.seen <= YOUNG {
             if self.seen > SETTLING {
@@ -47,19 +49,19 @@ impl Tail {
         }
         let excess = value - self.edge;
         let mean = self.excess.max(FLOOR);
-        let gain = mean / (SHARE * f64::from(self.seen).min(MEMORY));
+        let gain = mean / (RATE * (self.seen as f32).min(MEMORY));
         if excess > 0.0 {
             self.run = self.run.max(excess);
-            self.edge += gain * (1.0 - SHARE);
+            self.edge += gain * (1.0 - RATE);
             let count = self.peaks + 1.0;
-            return count * (excess / (count * mean)).ln_1p() * std::f64::consts::LOG10_E;
+            return f64::from(count * (excess / (count * mean)).ln_1p() * std::f32::consts::LOG10_E);
         }
         if self.run > 0.0 {
-            self.peaks = (self.peaks + 1.0).min(SHARE * MEMORY);
+            self.peaks = (self.peaks + 1.0).min(RATE * MEMORY);
             self.excess += (self.run.min(CLIP * mean) - self.excess) / (self.peaks + 1.0);
             self.run = 0.0;
         }
-        self.edge = (self.edge - gain * SHARE).max(0.0);
+        self.edge = (self.edge - gain * RATE).max(0.0);
         0.0
     }
 }
