@@ -128,9 +128,13 @@ fn what_cannot_be_published_is_said() -> Result<()> {
 
 /// Numbers of a forecast row, mean and quantiles, by series and the time forecast for, in seconds.
 type Forecasts = HashMap<(String, i64), [f64; 8]>;
+/// Scores of readings, by series and time.
+type Scores = HashMap<(String, i64), f64>;
+/// A stored forecast: series key, time of the reading it was for, mean and quantiles.
+type Stored = (String, i64, f64, f64, f64, f64, f64, f64, f64, f64);
 
-/// What `vidente backtest` makes of the file; its forecasts, and the score of each reading.
-fn backtest(dir: &Path, text: &str, more: &[&str]) -> Result<(Forecasts, HashMap<(String, i64), f64>)> {
+/// What `vidente backtest` makes of the file.
+fn backtest(dir: &Path, text: &str, more: &[&str]) -> Result<(Forecasts, Scores)> {
     let (input, output) = (dir.join("in.csv"), dir.join("out.csv"));
     std::fs::write(&input, text)?;
     let [input, output] = [&input, &output].map(|p| p.display().to_string());
@@ -220,10 +224,10 @@ fn compare(split: f64) -> Result<()> {
     })?;
     daemon.stop()?;
 
-    let mut made: HashMap<(String, i64), [f64; 8]> = HashMap::new();
+    let mut made: Forecasts = HashMap::new();
     let database = rig.database(&settings)?;
     // What was forecast for each reading: from the reading before it, whatever time it was for.
-    let stored: Vec<(String, i64, f64, f64, f64, f64, f64, f64, f64, f64)> = database.rows(
+    let stored: Vec<Stored> = database.rows(
         "select s.key, (select min(r.time) from readings r where r.series_id = f.series_id and r.time > f.origin) / 1000000, \
          f.mean, f.q05, f.q10, f.q25, f.q50, f.q75, f.q90, f.q95 \
          from forecasts f join series s on s.id = f.series_id where f.step = 1 \
@@ -233,7 +237,7 @@ fn compare(split: f64) -> Result<()> {
         let series = key.split('/').nth(1).context("key")?.to_owned();
         made.insert((series, time), [mean, q05, q10, q25, q50, q75, q90, q95]);
     }
-    let mut scored: HashMap<(String, i64), f64> = HashMap::new();
+    let mut scored: Scores = HashMap::new();
     for message in heard.messages() {
         let body: Value = message.json()?;
         let series =
