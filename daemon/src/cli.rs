@@ -26,6 +26,11 @@ pub enum Command {
     /// Train on the first part of a CSV, forecast the rest, and say how well
     #[command(after_help = "Example: vidente backtest --input readings.csv --output forecasts.csv")]
     Backtest(BacktestArgs),
+    /// Publish a CSV over MQTT, as sensors would
+    #[command(
+        after_help = "Example: vidente replay readings.csv --topic sensors/{series}/climate --speed 60 --now"
+    )]
+    Replay(ReplayArgs),
     /// Train once now, on what is stored
     Train(TrainArgs),
     /// Validate the configuration; exit status 0, or 78 with file, key, reason and fix
@@ -91,6 +96,41 @@ pub struct BacktestArgs {
     /// Name of that stream
     #[arg(long, value_name = "NAME", requires = "config")]
     pub stream: Option<String>,
+}
+
+/// `vidente replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// CSV with the columns series, timestamp and value
+    #[arg(value_name = "FILE.csv")]
+    pub file: PathBuf,
+    /// Topic to publish on; {series} stands for the series
+    #[arg(long, value_name = "PATTERN")]
+    pub topic: String,
+    /// Readings a second [default: as fast as the broker takes them]
+    #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "speed")]
+    pub rate: Option<f64>,
+    /// Times real time, by the file's timestamps
+    #[arg(long, value_name = "X", value_parser = positive)]
+    pub speed: Option<f64>,
+    /// Quality of service: 0, 1 or 2
+    #[arg(long, value_name = "Q", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub qos: u8,
+    /// Shift all times so that the last row is now
+    #[arg(long)]
+    pub now: bool,
+    /// Broker; mqtts:// for TLS
+    #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
+    pub url: String,
+    /// User name, if the broker asks for one
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// File holding the password
+    #[arg(long, value_name = "FILE", requires = "username")]
+    pub password_file: Option<PathBuf>,
+    /// PEM file of the authorities to trust instead of the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `vidente train`.

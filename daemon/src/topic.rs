@@ -237,6 +237,13 @@ pub(crate) fn field_name(path: &[String]) -> String {
     name
 }
 
+/// Text with what a topic may not hold percent-encoded.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    push_encoded(&mut out, text, unfit_or_escape);
+    out
+}
+
 /// Characters that brokers refuse in a topic to publish on.
 fn unfit(c: char) -> bool {
     c.is_control() || matches!(c, '\u{FDD0}'..='\u{FDEF}') || (c as u32) & 0xFFFE == 0xFFFE

@@ -2,6 +2,7 @@
 
 mod backtest;
 mod demo;
+mod replay;
 mod train;
 
 use std::io::IsTerminal;
@@ -54,6 +55,10 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             demo::run(args).await
         }
         Command::Backtest(args) => backtest::run(&args),
+        Command::Replay(args) => {
+            log("warn");
+            replay::run(args).await
+        }
         Command::Train(args) => {
             log("warn");
             train::run(args).await

@@ -26,13 +26,15 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long the broker keeps what arrives while the daemon is away (MQTT 5; 3.1.1 has no limit).
 const SESSION_EXPIRY_SECONDS: u32 = 7 * 24 * 3600;
 
-/// Which of the two connections.
+/// Which connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// Readings in: persistent session, acknowledged by hand.
     In,
     /// Forecasts out: clean session, last will.
     Out,
+    /// Of a command that ends by itself: clean session.
+    Tool,
 }
 
 /// What both protocol versions are given.
@@ -64,7 +66,7 @@ fn common(mqtt: &Mqtt, role: Role) -> Result<Common> {
         host,
         port: url.port().unwrap_or(if tls { 8883 } else { 1883 }),
         client_id: match role {
-            Role::In => mqtt.client_id.clone(),
+            Role::In | Role::Tool => mqtt.client_id.clone(),
             Role::Out => format!("{}-out", mqtt.client_id),
         },
         login: mqtt.username.clone().map(|user| (user, password.trim_end_matches(['\r', '\n']).to_owned())),
@@ -93,6 +95,9 @@ pub(super) fn v4(mqtt: &Mqtt, role: Role) -> Result<(rumqttc::MqttOptions, Netwo
         Role::Out => {
             let will = rumqttc::LastWill::new(STATUS_TOPIC, OFFLINE, QoS::AtLeastOnce, true);
             options.set_clean_session(true).set_last_will(will);
+        }
+        Role::Tool => {
+            options.set_clean_session(true);
         }
     }
     Ok((options, common.network))
@@ -124,6 +129,9 @@ pub(super) fn v5(mqtt: &Mqtt, role: Role) -> Result<v5::MqttOptions> {
                 None,
             );
             options.set_clean_start(true).set_last_will(will);
+        }
+        Role::Tool => {
+            options.set_clean_start(true);
         }
     }
     Ok(options)
