@@ -71,6 +71,19 @@ fn a_series_that_stops_is_told_once_and_its_return_ends_it() {
 }
 
 #[test]
+fn a_late_reading_ends_it_too_and_the_next_silence_is_another() {
+    let mut engine = engine(1);
+    for n in 0..20 {
+        reading(&mut engine, f64::from(n), f64::from(n));
+    }
+    let first = silences(&mut engine, 30.0)[0].since;
+    let ended = engine.heard(0, seconds(3.5), seconds(40.0)).unwrap();
+    assert_eq!((ended.since, ended.at), (first, first));
+    let second = silences(&mut engine, 100.0)[0].since;
+    assert_eq!(second.0, first.0 + 1);
+}
+
+#[test]
 fn what_has_shown_no_interval_cannot_fall_silent() {
     let mut engine = engine(1);
     for n in 0..10 {
@@ -166,7 +179,7 @@ fn a_tick_over_very_many_series_is_short() {
     let (mut slices, mut longest) = (0, 0.0_f64);
     loop {
         let begun = Instant::now();
-        let more = engine.silences(seconds(661.0), 1024, |s| panic!("{s:?}"));
+        let more = engine.silences(seconds(661.0), 1024, |s| unreachable!("{s:?}"));
         longest = longest.max(begun.elapsed().as_secs_f64());
         slices += 1;
         if !more {
@@ -175,7 +188,7 @@ fn a_tick_over_very_many_series_is_short() {
     }
     assert_eq!(slices, 98);
     let begun = Instant::now();
-    assert!(!engine.silences(seconds(662.0), 1024, |s| panic!("{s:?}")));
+    assert!(!engine.silences(seconds(662.0), 1024, |s| unreachable!("{s:?}")));
     let idle = begun.elapsed().as_secs_f64();
     println!("longest slice {:.0} µs, idle tick {:.0} µs", 1e6 * longest, 1e6 * idle);
     assert!(idle < 0.02, "{idle} s");

@@ -3,6 +3,9 @@
 use forecaster::{AnomalySettings, Direction};
 use serde::{Deserialize, Deserializer};
 
+use super::Config;
+use super::validate::Problems;
+
 /// Intervals without a reading after which a series counts as silent.
 const SILENCE_AFTER: u32 = 5;
 
@@ -60,6 +63,37 @@ impl AnomalyOverride {
     }
 }
 
+/// What makes no sense, in the section and on each stream.
+pub(super) fn check(config: &Config, problems: &mut Problems) {
+    check_one(&config.anomaly, "anomaly", problems);
+    for (i, stream) in config.stream.iter().enumerate() {
+        // Over the defaults, so that a fault of the section is told once.
+        check_one(&stream.anomaly.over(&Anomaly::default()), &format!("stream[{i}].anomaly"), problems);
+    }
+}
+
+fn check_one(anomaly: &Anomaly, section: &str, problems: &mut Problems) {
+    problems.unless(
+        (0.0..=1e6).contains(&anomaly.alarms_per_week),
+        format!("{section}.alarms_per_week"),
+        format!("{} is not from 0 (none) to 1000000; 1 suits most", anomaly.alarms_per_week),
+    );
+    problems.unless(
+        (0.0..f64::INFINITY).contains(&anomaly.min_deviation),
+        format!("{section}.min_deviation"),
+        format!("{} is not 0 or more; write it in the unit of the series", anomaly.min_deviation),
+    );
+    problems.unless(
+        anomaly.silence_after != 1 && anomaly.silence_after <= 1_000_000,
+        format!("{section}.silence_after"),
+        format!(
+            "{} is not from 2 to 1000000 intervals (the next reading is due after one); 5 suits most, \
+             \"off\" raises nothing",
+            anomaly.silence_after
+        ),
+    );
+}
+
 fn direction<'de, D: Deserializer<'de>>(d: D) -> Result<Direction, D::Error> {
     match String::deserialize(d)?.as_str() {
         "both" => Ok(Direction::Both),
@@ -95,7 +129,24 @@ fn some_count_or_off<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::config::Config;
+
+    #[test]
+    fn each_problem_is_found_alone() {
+        for (section, stream, expected) in [
+            ("alarms_per_week = -1", "", "anomaly.alarms_per_week: -1 is not from 0"),
+            ("alarms_per_week = nan", "", "anomaly.alarms_per_week: NaN is not from 0"),
+            ("min_deviation = -0.1", "", "anomaly.min_deviation: -0.1 is not 0 or more"),
+            ("silence_after = 1", "", "anomaly.silence_after: 1 is not from 2"),
+            ("", "min_deviation = -1", "stream[0].anomaly.min_deviation: -1 is not 0 or more"),
+        ] {
+            let text = format!(
+                "[anomaly]\n{section}\n[[stream]]\nname = 'a'\ntopic = 'a'\nanomaly = {{ {stream} }}\n"
+            );
+            let problems = Config::parse(&text).unwrap().problems();
+            assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+            assert!(problems.concat().starts_with(expected), "{text}: {problems:?}");
+        }
+    }
 
     #[test]
     fn a_stream_overrides_the_section_key_by_key() {

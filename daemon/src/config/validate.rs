@@ -7,24 +7,23 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{Anomaly, AnomalyOverride, Config, Forecast, Http, Mqtt, Payload, Store, Stream};
+use super::{Config, Forecast, Http, Mqtt, Payload, Store, Stream, anomaly};
 use crate::mqtt::tls_config;
 use crate::payload;
 use crate::topic::{self, SERIES_PLACEHOLDER};
 
 /// Largest packet that MQTT can express.
 const MQTT_MAX_PACKET: usize = 268_435_455;
-
 /// Collects problems as `key: reason; fix`.
 #[derive(Default)]
-struct Problems(Vec<String>);
+pub(super) struct Problems(Vec<String>);
 
 impl Problems {
     fn add(&mut self, key: impl AsRef<str>, reason_and_fix: impl AsRef<str>) {
         self.0.push(format!("{}: {}", key.as_ref(), reason_and_fix.as_ref()));
     }
 
-    fn unless(&mut self, fine: bool, key: impl AsRef<str>, reason_and_fix: impl AsRef<str>) {
+    pub(super) fn unless(&mut self, fine: bool, key: impl AsRef<str>, reason_and_fix: impl AsRef<str>) {
         if !fine {
             self.add(key, reason_and_fix);
         }
@@ -90,12 +89,7 @@ impl Config {
             "training.min_readings",
             "is 0, and nothing can be learned from nothing; write for instance 1000",
         );
-        anomaly(&self.anomaly, "anomaly", &mut problems);
-        for (i, s) in self.stream.iter().enumerate() {
-            if s.anomaly != AnomalyOverride::default() {
-                anomaly(&s.anomaly.over(&Anomaly::default()), &format!("stream[{i}].anomaly"), &mut problems);
-            }
-        }
+        anomaly::check(self, &mut problems);
         problems.unless(
             (1..=u32::MAX as usize).contains(&self.limits.max_series),
             "limits.max_series",
@@ -266,27 +260,6 @@ fn stream(i: usize, stream: &Stream, problems: &mut Problems) {
     }
 }
 
-fn anomaly(anomaly: &Anomaly, section: &str, problems: &mut Problems) {
-    problems.unless(
-        (0.0..=1e6).contains(&anomaly.alarms_per_week),
-        format!("{section}.alarms_per_week"),
-        format!("{} is not from 0 (none) to 1000000; 1 suits most", anomaly.alarms_per_week),
-    );
-    problems.unless(
-        (0.0..f64::INFINITY).contains(&anomaly.min_deviation),
-        format!("{section}.min_deviation"),
-        format!("{} is not 0 or more; write it in the unit of the series", anomaly.min_deviation),
-    );
-    problems.unless(
-        anomaly.silence_after != 1 && anomaly.silence_after <= 1_000_000,
-        format!("{section}.silence_after"),
-        format!(
-            "{} is not from 2 to 1000000 intervals (the next reading is due after one); 5 suits most, \"off\" raises nothing",
-            anomaly.silence_after
-        ),
-    );
-}
-
 fn forecast(forecast: &Forecast, problems: &mut Problems) {
     let topic = &forecast.topic;
     let levels: Vec<&str> = topic.split('/').collect();
@@ -370,10 +343,6 @@ mod tests {
             ("[training]\nevery = '0s'", "training.every: is zero"),
             ("[training]\nwindow = '0s'", "training.window: is zero"),
             ("[training]\nmin_readings = 0", "training.min_readings: is 0"),
-            ("[anomaly]\nalarms_per_week = -1", "anomaly.alarms_per_week: -1 is not from 0"),
-            ("[anomaly]\nalarms_per_week = nan", "anomaly.alarms_per_week: NaN is not from 0"),
-            ("[anomaly]\nmin_deviation = -0.1", "anomaly.min_deviation: -0.1 is not 0 or more"),
-            ("[anomaly]\nsilence_after = 1", "anomaly.silence_after: 1 is not from 2"),
             ("[limits]\nmax_series = 0", "limits.max_series: 0 is not"),
         ] {
             let problems = Config::parse(&format!("{text}\n{STREAM}")).unwrap().problems();
@@ -403,10 +372,6 @@ mod tests {
             (
                 "name = 'c'\ntopic = 't'\nfields = ['ts']\ntime = '/ts'",
                 "stream[1].fields[0]: \"ts\" is the time",
-            ),
-            (
-                "name = 'c'\ntopic = 't'\nanomaly = { min_deviation = -1 }",
-                "stream[1].anomaly.min_deviation: -1 is not 0 or more",
             ),
             ("name = 'c'\ntopic = 't'\ntime = ''", "stream[1].time: is empty"),
         ] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rumqttc::{AsyncClient, Event, EventLoop, Outgoing, Packet, QoS};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -115,7 +115,8 @@ impl Publisher {
 /// Keeps the connection going until it ends from either side.
 async fn drive(mut events: EventLoop, tell: watch::Sender<Progress>, qos: QoS) -> Result<()> {
     loop {
-        let event = events.poll().await?;
+        // Its text holds those of its sources.
+        let event = events.poll().await.map_err(|error| anyhow!("the connection broke: {error}"))?;
         let done = match (&event, qos) {
             (Event::Incoming(Packet::ConnAck(_)), _) => {
                 tell.send_modify(|p| p.connected = true);

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::accuracy::{Accuracy, Reference, Window};
 use crate::reading::{DAY, Reading, SECOND};
 
-/// Names of the baselines, in the order of [`Baselines::accuracies`].
+/// Names of the baselines, in the order in which their figures come.
 pub const NAMES: [&str; 3] = ["naive", "seasonal naive", "EWMA"];
 
 /// Seasons tried, in microseconds.

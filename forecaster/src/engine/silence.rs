@@ -65,6 +65,8 @@ impl Gaps {
 pub(super) struct Arrivals {
     heard: Option<Timestamp>,
     silent_since: Option<Timestamp>,
+    /// When the last silence that ended had begun.
+    before: Option<Timestamp>,
 }
 
 /// Which series to look at, and when: all in one row of numbers, so that a tick over very many
@@ -126,6 +128,7 @@ impl Engine {
         }
         slot.arrivals.heard = slot.arrivals.heard.max(Some(arrival));
         let since = slot.arrivals.silent_since.take()?;
+        slot.arrivals.before = Some(since);
         self.watch.look_soon(handle);
         Some(Heard { since, at: reading.max(since) })
     }
@@ -176,7 +179,11 @@ impl Engine {
         if now.0 <= deadline {
             return deadline.saturating_add(1);
         }
-        let since = Timestamp(last.time.0.saturating_add(interval));
+        let mut since = Timestamp(last.time.0.saturating_add(interval));
+        if let Some(before) = slot.arrivals.before.filter(|before| *before >= since) {
+            // Only late readings came since: another silence, with a beginning of its own.
+            since = Timestamp(before.0.saturating_add(1));
+        }
         slot.arrivals.silent_since = Some(since);
         each(Silence { series: at as SeriesHandle, since, last, interval, unheard: now.0 - heard.0 });
         NEVER
