@@ -5,7 +5,7 @@ use super::bins::{BINS, Column};
 /// Gradients of three levels of a row (0.1, 0.5, 0.9), and one to count it.
 pub(super) type Gradient = [f32; 4];
 /// Added to the count of rows of a side, so that few of them decide little.
-const LAMBDA: f32 = 50.0;
+const LAMBDA: f32 = 20.0;
 
 /// A question: a feature and the cut that its values may exceed.
 #[derive(Debug, Clone, Copy, PartialEq)]

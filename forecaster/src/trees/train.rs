@@ -31,7 +31,7 @@ pub(crate) struct ForestConfig {
 
 impl Default for ForestConfig {
     fn default() -> Self {
-        ForestConfig { trees: 250, rate: 0.12, share: 0.5, doubt: 60.0, seed: 1 }
+        ForestConfig { trees: 250, rate: 0.12, share: 0.5, doubt: 20.0, seed: 1 }
     }
 }
 
