@@ -37,9 +37,9 @@ pub struct Entry {
     /// Captured topic levels by name.
     pub labels: Labels,
     /// Topic of its forecasts.
-    pub forecast_topic: String,
+    pub forecast_topic: Box<str>,
     /// Start of each of its forecast messages.
-    pub forecast_head: String,
+    pub forecast_head: Box<str>,
 }
 
 /// All series, by handle and by key.
@@ -61,8 +61,8 @@ impl Catalog {
         let key: Arc<str> = key.into();
         self.by_key.insert(key.clone(), self.entries.len() as SeriesHandle);
         self.entries.push(Entry {
-            forecast_topic: outputs.forecast(&key),
-            forecast_head: encode::forecast_head(&key),
+            forecast_topic: outputs.forecast(&key).into(),
+            forecast_head: encode::forecast_head(&key).into(),
             key,
             stream,
             stream_name,

@@ -140,6 +140,8 @@ impl Ingest {
         }
         // Only topics with series are remembered: their number is bounded.
         if routes.iter().any(|r| !r.leaves.is_empty() || r.configured.iter().any(Option::is_some)) {
+            // Collecting leaves room for four.
+            routes.shrink_to_fit();
             self.routes.insert(packet.topic.clone(), routes);
         }
     }
@@ -324,7 +326,7 @@ impl Ingest {
             },
         );
         effects.outgoing.push(Outgoing {
-            topic: entry.forecast_topic.clone(),
+            topic: entry.forecast_topic.to_string(),
             payload,
             retain: self.retain,
             stream: entry.stream,

@@ -42,7 +42,7 @@ const SERIES: usize = 4096;
 const READINGS: i64 = 200;
 
 #[test]
-fn an_idle_series_takes_at_most_four_kib() {
+fn a_series_takes_at_most_eight_kib() {
     let config = Config::parse(
         "[[stream]]\nname = \"climate\"\ntopic = \"sensors/{site}/{device}/climate\"\nfields = [\"temperature\"]\ntime = \"ts\"\n",
     )
@@ -65,7 +65,7 @@ fn an_idle_series_takes_at_most_four_kib() {
             topic: format!("sensors/site-{}/device-{series}/climate", series % 50),
             payload: format!(
                 r#"{{"temperature":{},"ts":{}}}"#,
-                20 + (minute * 7) % 5,
+                20 + (minute * minute * 7919) % 1009,
                 1_700_000_000 + 60 * minute
             )
             .into_bytes(),
@@ -87,6 +87,6 @@ fn an_idle_series_takes_at_most_four_kib() {
     }
     let each = (IN_USE.load(Ordering::Relaxed) - before) as usize / SERIES;
     println!("{each} bytes a series");
-    assert!(each <= 4096, "{each} bytes a series");
+    assert!(each <= 8192, "{each} bytes a series");
     assert_eq!(ingest.catalog.len(), SERIES);
 }

@@ -24,14 +24,14 @@ struct Record {
     regret: Lanes,
     /// Sum of squared regrets.
     variance: Lanes,
-    /// Whether it has answered before.
-    known: bool,
 }
 
 /// Weights of some experts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Aggregator {
-    records: Vec<Record>,
+    records: Box<[Record]>,
+    /// Experts that have answered before, a bit each.
+    known: u32,
 }
 
 /// The learning rate that theory gives for regrets of this variance.
@@ -41,7 +41,7 @@ fn rate(log_experts: f32, variance: f32) -> f32 {
 
 impl Aggregator {
     pub(crate) fn new(experts: usize) -> Aggregator {
-        Aggregator { records: vec![Record::default(); experts] }
+        Aggregator { records: vec![Record::default(); experts].into(), known: 0 }
     }
 
     fn log_experts(&self) -> f32 {
@@ -108,25 +108,27 @@ impl Aggregator {
     /// An expert that answers for the first time starts level with the best: what others have earned
     /// before says nothing against it.
     fn welcome(&mut self, answers: &[Option<Lanes>]) {
-        let new = |record: &Record, answer: &Option<Lanes>| !record.known && answer.is_some();
-        if !self.records.iter().zip(answers).any(|(r, a)| new(r, a)) {
+        let present = (0..).zip(answers).fold(0, |all, (k, a)| all | u32::from(a.is_some()) << k);
+        let new = present & !self.known;
+        if new == 0 {
             return;
         }
         let log_experts = self.log_experts();
+        let power = |r: &Record, lane: usize| rate(log_experts, r.variance[lane]) * r.regret[lane];
         let mut best = Record::default();
-        for record in self.records.iter().filter(|r| r.known) {
+        let known = self.known;
+        for (_, record) in (0..).zip(&self.records).filter(|(k, _)| known & (1 << k) != 0) {
             for lane in 0..8 {
-                let power = |r: &Record| rate(log_experts, r.variance[lane]) * r.regret[lane];
-                if power(record) > power(&best) {
+                if power(record, lane) > power(&best, lane) {
                     best.regret[lane] = record.regret[lane];
                     best.variance[lane] = record.variance[lane];
                 }
             }
         }
-        best.known = true;
-        for (record, _) in self.records.iter_mut().zip(answers).filter(|(r, a)| new(r, a)) {
+        for (_, record) in (0..).zip(&mut self.records).filter(|(k, _)| new & (1 << k) != 0) {
             *record = best;
         }
+        self.known |= new;
     }
 }
 

@@ -4,8 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::reading::{LEVELS, MEDIAN};
 
-/// Differences remembered.
+/// Differences remembered; a byte numbers them.
 const WINDOW: usize = 100;
+/// Bound on a difference, so that sums of many stay finite in single precision.
+const LARGEST: f64 = 1e36;
 /// Below this many differences their spread is taken as normal instead of empirical.
 const EMPIRICAL: usize = 16;
 /// Differences of one sign in a row from which a series counts as a counter.
@@ -17,9 +19,11 @@ const NORMAL: [f64; 7] = [-1.6449, -1.2816, -0.6745, 0.0, 0.6745, 1.2816, 1.6449
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Ring", into = "Ring")]
 pub(crate) struct Differences {
-    ring: Vec<f64>,
-    sorted: Vec<f64>,
-    next: u32,
+    /// In single precision: what is asked of them is how large they are.
+    ring: Vec<f32>,
+    /// Positions in the ring, by size.
+    order: Vec<u8>,
+    next: u8,
 }
 
 /// How many of so many differences may be wild.
@@ -30,15 +34,16 @@ fn wild(differences: usize) -> usize {
 /// What is stored of [`Differences`]: the order of size follows from the order of time.
 #[derive(Serialize, Deserialize)]
 struct Ring {
-    ring: Vec<f64>,
-    next: u32,
+    ring: Vec<f32>,
+    next: u8,
 }
 
 impl From<Ring> for Differences {
-    fn from(Ring { ring, next }: Ring) -> Self {
-        let mut sorted = ring.clone();
-        sorted.sort_unstable_by(f64::total_cmp);
-        Differences { ring, sorted, next }
+    fn from(Ring { mut ring, next }: Ring) -> Self {
+        ring.truncate(WINDOW);
+        let mut order: Vec<u8> = (0..ring.len() as u8).collect();
+        order.sort_by(|a, b| ring[usize::from(*a)].total_cmp(&ring[usize::from(*b)]));
+        Differences { ring, order, next: next % WINDOW as u8 }
     }
 }
 
@@ -51,22 +56,34 @@ impl From<Differences> for Ring {
 impl Differences {
     /// Takes in a difference.
     pub(crate) fn observe(&mut self, difference: f64) {
-        if self.ring.len() < WINDOW {
+        let difference = difference.clamp(-LARGEST, LARGEST) as f32;
+        let at = if self.ring.len() < WINDOW {
             if self.ring.len() == self.ring.capacity() {
                 // Growing by halves would leave more room than the window takes, in every series.
                 let room = if self.ring.is_empty() { 4 } else { WINDOW - self.ring.len() };
                 self.ring.reserve_exact(room);
-                self.sorted.reserve_exact(room);
+                self.order.reserve_exact(room);
             }
             self.ring.push(difference);
-        } else if let Some(oldest) = self.ring.get_mut(self.next as usize) {
-            let at = self.sorted.partition_point(|x| x.total_cmp(oldest).is_lt());
-            self.sorted.remove(at);
-            *oldest = difference;
-            self.next = (self.next + 1) % WINDOW as u32;
-        }
-        let at = self.sorted.partition_point(|x| x.total_cmp(&difference).is_lt());
-        self.sorted.insert(at, difference);
+            self.ring.len() - 1
+        } else {
+            let at = usize::from(self.next);
+            self.order.retain(|position| usize::from(*position) != at);
+            self.ring[at] = difference;
+            self.next = (self.next + 1) % WINDOW as u8;
+            at
+        };
+        let rank = self.order.partition_point(|p| self.ring[usize::from(*p)].total_cmp(&difference).is_lt());
+        self.order.insert(rank, at as u8);
+    }
+
+    /// The differences in order of size.
+    fn sorted(&self) -> impl DoubleEndedIterator<Item = f64> + Clone {
+        self.order.iter().map(|position| f64::from(self.ring[usize::from(*position)]))
+    }
+
+    fn ranked(&self, rank: usize) -> Option<f64> {
+        self.order.get(rank).map(|position| f64::from(self.ring[usize::from(*position)]))
     }
 
     /// Differences seen, as far back as they are remembered.
@@ -76,9 +93,9 @@ impl Differences {
 
     /// Sizes of the differences in falling order, wild ones first.
     fn largest(&self) -> impl Iterator<Item = f64> {
-        let (mut low, mut high) = (self.sorted.iter(), self.sorted.iter());
+        let (mut low, mut high) = (self.sorted(), self.sorted());
         let (mut bottom, mut top) = (low.next(), high.next_back());
-        (0..self.sorted.len()).map(move |_| match (bottom, top) {
+        (0..self.len()).map(move |_| match (bottom, top) {
             (Some(b), Some(t)) if b.abs() > t.abs() => {
                 bottom = low.next();
                 b.abs()
@@ -93,13 +110,13 @@ impl Differences {
 
     /// The largest size that is not among the wildest twentieth (two at least).
     pub(crate) fn bound(&self) -> f64 {
-        self.largest().nth(wild(self.sorted.len())).unwrap_or_default()
+        self.largest().nth(wild(self.len())).unwrap_or_default()
     }
 
     /// Mean size without the wildest twentieth (two at least).
     pub(crate) fn trimmed_mean(&self) -> f64 {
-        let wild = wild(self.sorted.len());
-        let kept = self.sorted.len() - wild.min(self.sorted.len());
+        let wild = wild(self.len());
+        let kept = self.len() - wild.min(self.len());
         if kept == 0 {
             return self.largest().last().unwrap_or_default();
         }
@@ -109,10 +126,10 @@ impl Differences {
     /// The step of which nearly all differences are whole multiples, if there is one that is not small
     /// against them: what a coarse sensor or a count shows.
     pub(crate) fn grid(&self) -> Option<f64> {
-        if self.sorted.len() < WINDOW {
+        if self.len() < WINDOW {
             return None;
         }
-        let sizes = || self.sorted.iter().map(|d| d.abs()).filter(|d| *d > 0.0);
+        let sizes = || self.ring.iter().map(|d| f64::from(d.abs())).filter(|d| *d > 0.0);
         let smallest = sizes().fold(f64::INFINITY, f64::min);
         // A step is measured better over several of it.
         let (mut sum, mut count) = (0.0, 0.0);
@@ -140,25 +157,24 @@ impl Differences {
     /// the empirical quantiles, with linear interpolation, around the last value.
     #[must_use]
     pub(crate) fn quantiles(&self) -> Option<[f64; 7]> {
-        let n = self.sorted.len();
+        let n = self.len();
         if n == 0 {
             return None;
         }
         if n < EMPIRICAL {
-            let mean_size = self.sorted.iter().map(|d| d.abs()).sum::<f64>() / n as f64;
+            let mean_size = self.sorted().map(f64::abs).sum::<f64>() / n as f64;
             let sigma = mean_size * 1.2533 * (1.0 + 2.0 / n as f64);
             return Some(NORMAL.map(|z| z * sigma));
         }
         let mut quantiles = LEVELS.map(|level| {
             let position = level * (n - 1) as f64;
             let at = position as usize;
-            let low = self.sorted.get(at).copied().unwrap_or_default();
-            let high = self.sorted.get(at + 1).copied().unwrap_or(low);
+            let low = self.ranked(at).unwrap_or_default();
+            let high = self.ranked(at + 1).unwrap_or(low);
             low + (high - low) * (position - at as f64)
         });
         // The last value, unless the series has long moved one way only, as a counter does.
-        let one_way =
-            self.sorted.first().is_some_and(|d| *d > 0.0) || self.sorted.last().is_some_and(|d| *d < 0.0);
+        let one_way = self.ranked(0).is_some_and(|d| d > 0.0) || self.ranked(n - 1).is_some_and(|d| d < 0.0);
         if !one_way || n < COUNTER {
             quantiles[..MEDIAN].iter_mut().for_each(|q| *q = q.min(0.0));
             quantiles[MEDIAN] = 0.0;

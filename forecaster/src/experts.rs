@@ -9,18 +9,20 @@ use crate::spread::Spread;
 
 /// Inputs of the wide autoregressions.
 pub(crate) const WIDE: usize = 24;
+/// Inputs of the middle one.
+const MIDDLE: usize = 12;
 /// Inputs of the narrow one.
 const NARROW: usize = 6;
 /// Smoothing constants of the exponentially weighted means.
 const SMOOTH: [f32; 3] = [0.6, 0.3, 0.1];
 /// Experts with a point and a spread.
-pub(crate) const POINTS: usize = 8;
+pub(crate) const POINTS: usize = 7;
 /// Position among the points of the middle one of the exponentially weighted means.
-pub(crate) const MEAN_POINT: usize = 2;
+pub(crate) const MEAN_POINT: usize = 1;
 /// Position of the damped trend (Gardner & McKenzie, Management Science 31, 1985).
-pub(crate) const TREND_POINT: usize = 4;
+pub(crate) const TREND_POINT: usize = 3;
 /// Position of the slow autoregression; the fast and the narrow one follow it.
-pub(crate) const SLOW_POINT: usize = 5;
+pub(crate) const SLOW_POINT: usize = 4;
 /// Share of their past that the autoregressions keep with each reading.
 const KEEP: [f32; 3] = [0.9999, 0.997, 0.99];
 /// Bound on what an autoregression answers and learns from.
@@ -54,7 +56,7 @@ impl Levels {
 pub(crate) struct Experts {
     levels: Levels,
     slow: Rls<WIDE>,
-    fast: Rls<WIDE>,
+    fast: Rls<MIDDLE>,
     narrow: Rls<NARROW>,
     wide: [f32; WIDE],
     /// Usual size of the autoregressions' errors, to bound a wild one.
@@ -82,6 +84,10 @@ impl Default for Experts {
     }
 }
 
+fn middle(x: &[f32; WIDE]) -> [f32; MIDDLE] {
+    [0, 1, 2, 3, 5, 11, 12, 13, 15, 17, 19, 23].map(|i: usize| x[i])
+}
+
 fn narrow(x: &[f32; WIDE]) -> [f32; NARROW] {
     [0, 1, 2, 12, 13, 23].map(|i: usize| x[i])
 }
@@ -101,7 +107,7 @@ impl Experts {
                 *size = (*size + 0.02 * (error.abs() - *size)).max(1e-3);
             }
             self.slow.learn(&self.wide, errors[0], KEEP[0]);
-            self.fast.learn(&self.wide, errors[1], KEEP[1]);
+            self.fast.learn(&middle(&self.wide), errors[1], KEEP[1]);
             self.narrow.learn(&narrow(&self.wide), errors[2], KEEP[2]);
         }
         self.levels.moved(offset);
@@ -134,15 +140,14 @@ impl Experts {
     /// What the points would be.
     pub(crate) fn points_for(&self, levels: &Levels, wide: &[f32; WIDE]) -> [f32; POINTS] {
         let bound = |x: f32| x.clamp(-BOUND, BOUND);
-        let [mean_fast, mean, mean_slow] = levels.means;
+        let [_, mean, mean_slow] = levels.means;
         [
             0.0,
-            mean_fast,
             mean,
             mean_slow,
             levels.trend[0] + levels.trend[1],
             bound(self.slow.predict(wide)),
-            bound(self.fast.predict(wide)),
+            bound(self.fast.predict(&middle(wide))),
             bound(self.narrow.predict(&narrow(wide))),
         ]
     }

@@ -66,7 +66,7 @@ pub(crate) struct Sight {
     pub(crate) now: Phase,
     pub(crate) then: Phase,
     /// Latest differences, newest first.
-    pub(crate) lags: [f64; LAGS],
+    pub(crate) lags: [f32; LAGS],
     pub(crate) levels: Levels,
     pub(crate) context: Context,
 }
@@ -111,7 +111,7 @@ fn moved(now: Option<f32>, then: Option<f32>) -> f32 {
 
 impl Sight {
     fn lag(&self, at: usize) -> f32 {
-        single(self.lags[at] / self.context.scale)
+        single(f64::from(self.lags[at]) / self.context.scale)
     }
 
     /// How far the value lies from the usual level, in usual deviations.

@@ -27,7 +27,7 @@ pub(crate) struct Local {
     scale: Scale,
     differences: Differences,
     /// Latest differences, newest first.
-    lags: [f64; LAGS],
+    lags: [f32; LAGS],
     seasonal: Seasonal,
     experts: Experts,
     character: Character,
@@ -155,9 +155,10 @@ impl Local {
         self.differences.observe(movement);
         self.scale.observe(reading.value, Some((movement, &self.differences)));
         self.lags.rotate_right(1);
-        self.lags[0] = difference;
+        self.lags[0] = difference.clamp(-1e36, 1e36) as f32;
         let scale = self.scale.scale();
-        self.character.observe([0, 1, 2].map(|i: usize| (self.lags[i] / scale).clamp(-5.0, 5.0) as f32));
+        self.character
+            .observe([0, 1, 2].map(|i: usize| (f64::from(self.lags[i]) / scale).clamp(-5.0, 5.0) as f32));
         self.looked += 1;
         if self.looked == GRID_EVERY {
             self.looked = 0;
@@ -208,7 +209,7 @@ impl Ahead<'_> {
         let s = &mut self.sight;
         let difference = f64::from(offset) * s.context.scale;
         s.lags.rotate_right(1);
-        s.lags[0] = difference;
+        s.lags[0] = difference.clamp(-1e36, 1e36) as f32;
         s.levels.moved(offset);
         s.gap = 1.0;
         s.context.errors = [0.0; 2];

@@ -27,7 +27,6 @@ const BOUND: f32 = 30.0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Mixer {
     weights: Aggregator,
-    answers: Answers,
     stack: Stack,
     /// What the experts say together, before rounding.
     combined: Lanes,
@@ -40,7 +39,6 @@ impl Default for Mixer {
     fn default() -> Self {
         Mixer {
             weights: Aggregator::new(EXPERTS + 1),
-            answers: [None; EXPERTS],
             stack: Stack::default(),
             combined: [0.0; 8],
             rounding: Rounding::default(),
@@ -56,31 +54,34 @@ fn ordered(mut quantiles: Lanes) -> Lanes {
 }
 
 impl Mixer {
-    fn all(&self) -> [Option<Lanes>; EXPERTS + 1] {
+    /// What the experts say, the stack last.
+    fn all(&self, answers: &Answers) -> [Option<Lanes>; EXPERTS + 1] {
         let mut all = [None; EXPERTS + 1];
-        all[..EXPERTS].copy_from_slice(&self.answers);
-        all[EXPERTS] = self.stack.answer(&self.answers);
+        all[..EXPERTS].copy_from_slice(answers);
+        all[EXPERTS] = self.stack.answer(answers);
         all
     }
 
-    /// Learns where the series went.
-    pub(crate) fn learn(&mut self, actual: f32) {
+    /// Learns where the series went, `answers` being those that were combined for it.
+    pub(crate) fn learn(&mut self, answers: &Answers, actual: f32) {
         let Some(issued) = &self.issued else { return };
         self.calibration.learn(issued, actual);
         self.rounding.learn(&self.combined, actual);
-        self.weights.learn(&self.all(), &self.combined, actual);
-        self.stack.learn(&self.answers, actual);
+        self.weights.learn(&self.all(answers), &self.combined, actual);
+        self.stack.learn(answers, actual);
     }
 
     /// Weighs the answers for the next reading; `grid` is the step of which the series' values are whole
     /// multiples.
-    pub(crate) fn combine(&mut self, answers: Answers, grid: Option<f32>) -> Lanes {
-        self.answers = answers;
-        self.combined = ordered(self.weights.combine(&self.all()));
+    pub(crate) fn combine(&mut self, answers: &Answers, grid: Option<f32>) {
+        self.combined = ordered(self.weights.combine(&self.all(answers)));
         let rounded = self.rounding.apply(&self.combined, grid);
-        let issued = self.calibration.apply(ordered(rounded));
-        self.issued = Some(issued);
-        issued
+        self.issued = Some(self.calibration.apply(ordered(rounded)));
+    }
+
+    /// The distribution of the next reading; none before there was anything to say.
+    pub(crate) fn issued(&self) -> Option<&Lanes> {
+        self.issued.as_ref()
     }
 
     /// The median that the experts' points make together, for steps further ahead.
@@ -153,12 +154,11 @@ impl Stack {
 struct Rounding {
     weights: Aggregator,
     grid: Option<f32>,
-    chosen: Lanes,
 }
 
 impl Default for Rounding {
     fn default() -> Self {
-        Rounding { weights: Aggregator::new(2), grid: None, chosen: [0.0; 8] }
+        Rounding { weights: Aggregator::new(2), grid: None }
     }
 }
 
@@ -171,13 +171,13 @@ fn both(quantiles: &Lanes, grid: f32) -> [Option<Lanes>; 2] {
 impl Rounding {
     fn learn(&mut self, quantiles: &Lanes, actual: f32) {
         if let Some(grid) = self.grid {
-            self.weights.learn(&both(quantiles, grid), &self.chosen, actual);
+            let both = both(quantiles, grid);
+            self.weights.learn(&both, &self.weights.combine(&both), actual);
         }
     }
 
     fn apply(&mut self, quantiles: &Lanes, grid: Option<f32>) -> Lanes {
         self.grid = grid;
-        self.chosen = grid.map_or(*quantiles, |grid| self.weights.combine(&both(quantiles, grid)));
-        self.chosen
+        grid.map_or(*quantiles, |grid| self.weights.combine(&both(quantiles, grid)))
     }
 }

@@ -11,38 +11,36 @@ const LARGEST: f32 = 100.0;
 /// A linear model of `N` inputs learned one example at a time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rls<const N: usize> {
-    weights: Vec<f32>,
-    /// D.
-    diagonal: Vec<f32>,
-    /// The columns of U above its unit diagonal, one after the other.
-    upper: Vec<f32>,
+    /// The weights, then D, then the columns of U above its unit diagonal, one after the other.
+    values: Box<[f32]>,
 }
 
 impl<const N: usize> Rls<N> {
     /// All weights 0, each with this variance.
     pub(crate) fn new(variance: f32) -> Self {
-        Rls { weights: vec![0.0; N], diagonal: vec![variance; N], upper: vec![0.0; N * (N - 1) / 2] }
+        let mut values = vec![0.0; 2 * N + N * (N - 1) / 2];
+        values[N..2 * N].fill(variance);
+        Rls { values: values.into() }
     }
 
     /// Sets a weight.
     pub(crate) fn set(&mut self, at: usize, weight: f32) {
-        if let Some(slot) = self.weights.get_mut(at) {
-            *slot = weight;
-        }
+        self.values[at] = weight;
     }
 
     /// The model's answer.
     pub(crate) fn predict(&self, x: &[f32; N]) -> f32 {
-        dot(&self.weights, x)
+        dot(&self.values[..N], x)
     }
 
     /// Learns from an input and the error of the answer to it; `keep` is the share of the past kept.
     pub(crate) fn learn(&mut self, x: &[f32; N], error: f32, keep: f32) {
-        let keep = if self.diagonal.iter().any(|d| *d > LARGEST) { 1.0 } else { keep };
+        let (weights, rest) = self.values.split_at_mut(N);
+        let (diagonal, mut columns) = rest.split_at_mut(N);
+        let keep = if diagonal.iter().any(|d| *d > LARGEST) { 1.0 } else { keep };
         let mut gain = [0.0_f32; N];
         let mut alpha = keep;
-        let mut columns = self.upper.as_mut_slice();
-        for (j, d) in self.diagonal.iter_mut().enumerate() {
+        for (j, d) in diagonal.iter_mut().enumerate() {
             let (column, rest) = std::mem::take(&mut columns).split_at_mut(j);
             columns = rest;
             let f = x[j] + dot(column, &x[..j]);
@@ -59,7 +57,7 @@ impl<const N: usize> Rls<N> {
             gain[j] = g;
         }
         let step = error / alpha;
-        for (w, k) in self.weights.iter_mut().zip(gain) {
+        for (w, k) in weights.iter_mut().zip(gain) {
             *w += step * k;
         }
     }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::reading::{DAY, SECOND, Timestamp};
 
-/// Finest bucket: half an hour, 336 of them a week.
-const FINEST: i64 = 1800 * SECOND;
+/// Bucket of a series with many readings an hour: 168 of them a week.
+const HOUR: i64 = 3600 * SECOND;
 /// A series' week.
 const WEEK: i64 = 7 * DAY;
 /// Share of the newest visit in the mean of a time of day.
@@ -15,15 +15,15 @@ const REACH: f64 = 1e6;
 /// Scales further than this from the unit let the buckets start anew.
 const DRIFT: f64 = 1e4;
 
-/// The latest week in buckets of half an hour or of the series' interval, whichever is longer, and the
-/// mean day. Buckets hold means in units fixed when they were laid out; NaN where nothing is known.
+/// The latest week in buckets of an hour, or of the series' interval if that is half an hour or more, and
+/// the mean day. Buckets hold means in units fixed when they were laid out; NaN where nothing is known.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Seasonal {
     width: i64,
     base: f64,
     unit: f64,
-    week: Vec<f32>,
-    day: Vec<f32>,
+    week: Box<[f32]>,
+    day: Box<[f32]>,
     /// The bucket being filled and the one before it: both are written only once they are behind by a
     /// whole bucket, so that last week's are there to interpolate between.
     filling: Filling,
@@ -84,8 +84,8 @@ impl Seasonal {
         }
         if self.week.is_empty() {
             let buckets = (WEEK / self.width) as usize;
-            self.week = vec![f32::NAN; buckets];
-            self.day = vec![f32::NAN; buckets / 7];
+            self.week = vec![f32::NAN; buckets].into();
+            self.day = vec![f32::NAN; buckets / 7].into();
         }
         let mean = (filled.sum / f64::from(filled.count)) as f32;
         let (week, day) = (self.week.len() as i64, self.day.len() as i64);
@@ -120,8 +120,8 @@ impl Seasonal {
 
 /// Width of a bucket that divides the day, at least the interval; 0 where there is no season to speak of.
 fn width(interval: i64) -> i64 {
-    if interval <= FINEST {
-        return FINEST;
+    if 2 * interval < HOUR {
+        return HOUR;
     }
     // Longer intervals must divide the day; others would drift through the buckets.
     let buckets = DAY / interval;

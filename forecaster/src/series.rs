@@ -32,20 +32,10 @@ pub struct Series {
     outlook: [Option<Lanes>; MODELS],
     mixer: Mixer,
     ladder: Ladder,
-    expected: Option<Expected>,
     detector: Detector,
     episode: Episode,
     score: f64,
     errors: Errors,
-}
-
-/// What is forecast for the next reading: the mean and the quantiles, and the offset of the median in
-/// units of the scale.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Expected {
-    mean: f64,
-    quantiles: [f64; 7],
-    median: f32,
 }
 
 /// Recent errors of the median and of the last value, averaged alike.
@@ -154,7 +144,7 @@ impl Series {
     }
 
     fn verify(&mut self, reading: Reading, configured: Option<i64>) -> Option<Verification> {
-        let (last, mut expected) = (self.last()?, self.expected?.quantiles);
+        let (last, mut expected) = (self.last()?, self.expected()?.1);
         let gap = self.local.gap(reading.time, configured);
         if gap > 1.5 {
             let (median, widening) = (expected[MEDIAN], gap.sqrt());
@@ -182,14 +172,14 @@ impl Series {
         heard: bool,
         room: &mut Room,
     ) {
-        if let Some(offset) = self.local.offset(reading.value) {
-            self.mixer.learn(offset);
+        if let (Some(offset), Some(answers)) = (self.local.offset(reading.value), self.answers()) {
+            self.mixer.learn(&answers, offset);
         }
         let mut features = [0.0; FEATURES];
         self.local.advance(reading, spec.interval, &mut features);
         let answers = model.map(|m| m.answer(&features, &mut self.state, &mut room.scratch));
         self.outlook = answers.filter(|_| heard && self.settled()).unwrap_or_default();
-        self.expected = self.expect();
+        self.combine();
         if spec.horizon > 1
             && let Some(interval) = self.local.interval(spec.interval)
         {
@@ -204,9 +194,9 @@ impl Series {
         self.local.scale().moves() >= MIN_MOVES
     }
 
-    fn expect(&mut self) -> Option<Expected> {
-        let scale = self.scale();
-        let naive = self.local.differences().quantiles()?;
+    /// What the experts say of the next reading; none before the second.
+    fn answers(&self) -> Option<Answers> {
+        let (scale, naive) = (self.scale(), self.local.differences().quantiles()?);
         let mut lanes: Lanes = [0.0; 8];
         for (lane, q) in lanes.iter_mut().zip(naive) {
             *lane = (q / scale).clamp(-1e6, 1e6) as f32;
@@ -214,9 +204,18 @@ impl Series {
         let mut answers: Answers = [None; EXPERTS];
         let all = [Some(lanes)].into_iter().chain(self.local.experts().answers()).chain(self.outlook);
         answers.iter_mut().zip(all).for_each(|(answer, given)| *answer = given);
-        let issued = self.mixer.combine(answers, self.local.grid());
-        let (mean, quantiles) = self.in_own_unit(&issued)?;
-        Some(Expected { mean, quantiles, median: issued[MEDIAN] })
+        Some(answers)
+    }
+
+    fn combine(&mut self) {
+        if let Some(answers) = self.answers() {
+            self.mixer.combine(&answers, self.local.grid());
+        }
+    }
+
+    /// Mean and quantiles forecast for the next reading.
+    fn expected(&self) -> Option<(f64, [f64; 7])> {
+        self.in_own_unit(self.mixer.issued()?)
     }
 
     /// Mean and quantiles of offsets from the last value; none if one is beyond all bounds.
@@ -240,13 +239,13 @@ impl Series {
     /// they make together.
     fn look_ahead(&self, spec: &StreamSpec, model: Option<&Model>, room: &mut Room) {
         room.candidates.clear();
-        let (Some(expected), Some(mut ahead)) = (self.expected, self.local.ahead(spec.interval)) else {
+        let (Some(issued), Some(mut ahead)) = (self.mixer.issued(), self.local.ahead(spec.interval)) else {
             return;
         };
         let model = model.filter(|_| self.uses_model());
         room.state.clone_from(&self.state);
         let mut features = [0.0; FEATURES];
-        let mut path = expected.median;
+        let mut path = issued[MEDIAN];
         room.candidates.push(ahead.candidates(path));
         for _ in 1..spec.horizon {
             ahead.go(path);
@@ -268,13 +267,13 @@ impl Series {
 
     fn steps(&self, spec: &StreamSpec, room: &Room, steps: &mut Vec<Step>) {
         steps.clear();
-        let (Some(last), Some(interval), Some(first)) =
-            (self.last(), self.local.interval(spec.interval), self.expected)
+        let (Some(last), Some(interval), Some((mean, quantiles))) =
+            (self.last(), self.local.interval(spec.interval), self.expected())
         else {
             return;
         };
         let at = |step: usize| Timestamp(last.time.0.saturating_add(interval.saturating_mul(step as i64)));
-        steps.push(Step { time: at(1), mean: first.mean, quantiles: first.quantiles });
+        steps.push(Step { time: at(1), mean, quantiles });
         for step in 2..=spec.horizon {
             let offsets = room.candidates.get(step - 1).and_then(|c| self.ladder.expect(step, c));
             let Some((mean, quantiles)) = offsets.and_then(|o| self.in_own_unit(&o)) else { return };
@@ -291,7 +290,7 @@ impl Series {
             (self.state, self.outlook) = (series.state, series.outlook);
             (self.mixer, self.ladder) = (series.mixer, series.ladder);
         }
-        self.expected = self.expect();
+        self.combine();
     }
 }
 

@@ -34,8 +34,8 @@ impl Isa {
 /// Hidden state (h, c) of one series, all layers, padded to the kernel's lanes.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct HiddenState {
-    h: Vec<f32>,
-    c: Vec<f32>,
+    /// h of all layers, then c of all.
+    values: Box<[f32]>,
 }
 
 impl HiddenState {
@@ -43,7 +43,7 @@ impl HiddenState {
     #[must_use]
     pub fn output(&self, layer: usize, hidden: usize) -> &[f32] {
         let padded = hidden.next_multiple_of(LANES);
-        self.h.get(layer * padded..layer * padded + hidden).unwrap_or_default()
+        self.values.get(layer * padded..layer * padded + hidden).unwrap_or_default()
     }
 }
 
@@ -142,18 +142,20 @@ impl Network {
         self.hidden
     }
 
+    fn state_len(&self) -> usize {
+        2 * self.padded * self.layers.len()
+    }
+
     /// The state before the first reading: all zero.
     #[must_use]
     pub fn zero_state(&self) -> HiddenState {
-        let n = self.padded * self.layers.len();
-        HiddenState { h: vec![0.0; n], c: vec![0.0; n] }
+        HiddenState { values: vec![0.0; self.state_len()].into() }
     }
 
     /// Whether a state is of this network's size.
     #[must_use]
     pub fn fits(&self, state: &HiddenState) -> bool {
-        let n = self.padded * self.layers.len();
-        state.h.len() == n && state.c.len() == n
+        state.values.len() == self.state_len()
     }
 
     /// Feeds one input to the state, and returns what the head makes of the new hidden output.
@@ -190,6 +192,7 @@ impl Network {
         scratch: &mut Scratch,
     ) -> [f32; OUTPUTS] {
         let column = &mut scratch.column;
+        let (h, c) = state.values.split_at_mut(self.padded * self.layers.len());
         let mut below = 0;
         for (k, layer) in self.layers.iter().enumerate() {
             let span = k * self.padded..(k + 1) * self.padded;
@@ -197,12 +200,12 @@ impl Network {
             if k == 0 {
                 column.extend_from_slice(input);
             } else {
-                column.extend_from_slice(&state.h[below..below + self.padded]);
+                column.extend_from_slice(&h[below..below + self.padded]);
             }
-            column.extend_from_slice(&state.h[span.clone()]);
+            column.extend_from_slice(&h[span.clone()]);
             below = span.start;
-            layer_step::<FMA>(&layer.tiles, column, &mut state.h[span.clone()], &mut state.c[span]);
+            layer_step::<FMA>(&layer.tiles, column, &mut h[span.clone()], &mut c[span]);
         }
-        head::<FMA>(&self.head, &state.h[below..below + self.padded])
+        head::<FMA>(&self.head, &h[below..below + self.padded])
     }
 }
