@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::{Work, vectorised};
 use crate::reading::LEVELS;
 
 /// A value for each of the seven levels, and one for the mean.
@@ -35,6 +36,7 @@ pub(crate) struct Aggregator {
 }
 
 /// The learning rate that theory gives for regrets of this variance.
+#[inline(always)]
 fn rate(log_experts: f32, variance: f32) -> f32 {
     (log_experts / (variance + PRIOR)).sqrt()
 }
@@ -50,28 +52,7 @@ impl Aggregator {
 
     /// The weighted mean of the experts' answers; absent ones do not count. Zero if all are absent.
     pub(crate) fn combine(&self, answers: &[Option<Lanes>]) -> Lanes {
-        let log_experts = self.log_experts();
-        let mut peak = [f32::NEG_INFINITY; 8];
-        let present = || self.records.iter().zip(answers).filter_map(|(r, a)| Some((r, a.as_ref()?)));
-        for (record, _) in present() {
-            for lane in 0..8 {
-                let power = rate(log_experts, record.variance[lane]) * record.regret[lane];
-                peak[lane] = if power > peak[lane] { power } else { peak[lane] };
-            }
-        }
-        let (mut sum, mut weights) = ([0.0_f32; 8], [0.0_f32; 8]);
-        for (record, answer) in present() {
-            for lane in 0..8 {
-                let rate = rate(log_experts, record.variance[lane]);
-                let weight = rate * exp(rate * record.regret[lane] - peak[lane]);
-                sum[lane] += weight * answer[lane];
-                weights[lane] += weight;
-            }
-        }
-        for lane in 0..8 {
-            sum[lane] /= weights[lane].max(f32::MIN_POSITIVE);
-        }
-        sum
+        vectorised(Combine { records: &self.records, log_experts: self.log_experts(), answers })
     }
 
     /// The weighted mean of values by the weights of one lane; experts without one do not count.
@@ -91,18 +72,9 @@ impl Aggregator {
         }
         // The squared error's, of a size like the others'.
         slope[MEAN] = (0.5 * (combined[MEAN] - actual)).clamp(-1.0, 1.0);
-        let log_experts = self.log_experts();
         self.welcome(answers);
-        for (record, answer) in self.records.iter_mut().zip(answers) {
-            let Some(answer) = answer else { continue };
-            for lane in 0..8 {
-                let won = (slope[lane] * (combined[lane] - answer[lane])).clamp(-BOUND, BOUND);
-                let (regret, variance) = (&mut record.regret[lane], &mut record.variance[lane]);
-                *variance += won * won - FORGET * *variance;
-                let second = rate(log_experts, *variance).min(0.5) * won * won;
-                *regret += won - second - FORGET * *regret;
-            }
-        }
+        let log_experts = self.log_experts();
+        vectorised(Credit { records: &mut self.records, log_experts, answers, combined, slope: &slope });
     }
 
     /// An expert that answers for the first time starts level with the best: what others have earned
@@ -129,6 +101,75 @@ impl Aggregator {
             *record = best;
         }
         self.known |= new;
+    }
+}
+
+/// See [`Aggregator::combine`].
+struct Combine<'a> {
+    records: &'a [Record],
+    log_experts: f32,
+    answers: &'a [Option<Lanes>],
+}
+
+impl Work for Combine<'_> {
+    type Output = Lanes;
+
+    #[inline(always)]
+    fn run(self) -> Lanes {
+        let mut peak = [f32::NEG_INFINITY; 8];
+        for (record, answer) in self.records.iter().zip(self.answers) {
+            if answer.is_none() {
+                continue;
+            }
+            for lane in 0..8 {
+                let power = rate(self.log_experts, record.variance[lane]) * record.regret[lane];
+                peak[lane] = if power > peak[lane] { power } else { peak[lane] };
+            }
+        }
+        let (mut sum, mut weights) = ([0.0_f32; 8], [0.0_f32; 8]);
+        for (record, answer) in self.records.iter().zip(self.answers) {
+            let Some(answer) = answer else { continue };
+            let mut weight = [0.0_f32; 8];
+            for lane in 0..8 {
+                let rate = rate(self.log_experts, record.variance[lane]);
+                weight[lane] = rate * exp(rate * record.regret[lane] - peak[lane]);
+            }
+            for lane in 0..8 {
+                sum[lane] += weight[lane] * answer[lane];
+                weights[lane] += weight[lane];
+            }
+        }
+        for lane in 0..8 {
+            sum[lane] /= if weights[lane] > 0.0 { weights[lane] } else { 1.0 };
+        }
+        sum
+    }
+}
+
+/// The part of [`Aggregator::learn`] that is the same for every expert.
+struct Credit<'a> {
+    records: &'a mut [Record],
+    log_experts: f32,
+    answers: &'a [Option<Lanes>],
+    combined: &'a Lanes,
+    slope: &'a Lanes,
+}
+
+impl Work for Credit<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (record, answer) in self.records.iter_mut().zip(self.answers) {
+            let Some(answer) = answer else { continue };
+            for lane in 0..8 {
+                let won = (self.slope[lane] * (self.combined[lane] - answer[lane])).clamp(-BOUND, BOUND);
+                let (regret, variance) = (&mut record.regret[lane], &mut record.variance[lane]);
+                *variance += won * won - FORGET * *variance;
+                let second = rate(self.log_experts, *variance).min(0.5) * won * won;
+                *regret += won - second - FORGET * *regret;
+            }
+        }
     }
 }
 

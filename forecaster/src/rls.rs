@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::{Work, vectorised};
+
 /// Above this a direction that the inputs leave unexcited is forgotten no further.
 const LARGEST: f32 = 100.0;
 
@@ -30,12 +32,29 @@ impl<const N: usize> Rls<N> {
 
     /// The model's answer.
     pub(crate) fn predict(&self, x: &[f32; N]) -> f32 {
-        dot(&self.values[..N], x)
+        vectorised(Answer(&self.values[..N], x))
     }
 
     /// Learns from an input and the error of the answer to it; `keep` is the share of the past kept.
     pub(crate) fn learn(&mut self, x: &[f32; N], error: f32, keep: f32) {
-        let (weights, rest) = self.values.split_at_mut(N);
+        vectorised(Update { model: self, x, error, keep });
+    }
+}
+
+struct Update<'a, const N: usize> {
+    model: &'a mut Rls<N>,
+    x: &'a [f32; N],
+    error: f32,
+    keep: f32,
+}
+
+impl<const N: usize> Work for Update<'_, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Update { model, x, error, keep } = self;
+        let (weights, rest) = model.values.split_at_mut(N);
         let (diagonal, mut columns) = rest.split_at_mut(N);
         let keep = if diagonal.iter().any(|d| *d > LARGEST) { 1.0 } else { keep };
         let mut gain = [0.0_f32; N];
@@ -63,6 +82,18 @@ impl<const N: usize> Rls<N> {
     }
 }
 
+struct Answer<'a>(&'a [f32], &'a [f32]);
+
+impl Work for Answer<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run(self) -> f32 {
+        dot(self.0, self.1)
+    }
+}
+
+#[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0_f32; 8];
     let (a8, a_rest) = a.as_chunks::<8>();

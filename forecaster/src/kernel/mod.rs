@@ -31,6 +31,34 @@ impl Isa {
     }
 }
 
+/// A piece of arithmetic that is worth compiling for wide vectors.
+pub(crate) trait Work {
+    /// What comes of it.
+    type Output;
+
+    /// Does it. To be marked `#[inline(always)]`: what is not inlined is compiled for any processor.
+    fn run(self) -> Self::Output;
+}
+
+/// Does work on the widest vectors that this processor has. The results are the same on all: nothing is
+/// fused or reordered.
+#[inline(always)]
+pub(crate) fn vectorised<W: Work>(work: W) -> W::Output {
+    #[cfg(target_arch = "x86_64")]
+    if Isa::detect() == Isa::Avx2 {
+        // SAFETY: detection found AVX2 and FMA.
+        #[allow(unsafe_code, reason = "calling code compiled for features found at run time")]
+        return unsafe { vectorised_avx2(work) };
+    }
+    work.run()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn vectorised_avx2<W: Work>(work: W) -> W::Output {
+    work.run()
+}
+
 /// Hidden state (h, c) of one series, all layers, padded to the kernel's lanes.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct HiddenState {

@@ -10,6 +10,8 @@ mod train;
 
 use thiserror::Error;
 
+use crate::kernel::{Work, vectorised};
+
 pub(crate) use train::{Example, ForestConfig, grow};
 
 /// Questions of a tree.
@@ -62,23 +64,7 @@ impl Forest {
     /// count as zero.
     #[must_use]
     pub fn predict(&self, features: &[f32]) -> [f32; 7] {
-        let mut row = [0.0; MAX_FEATURES];
-        for (to, from) in row.iter_mut().zip(features) {
-            *to = *from;
-        }
-        let mut sum = self.bias;
-        for (splits, leaves) in self.splits.iter().zip(&self.leaves) {
-            let mut leaf = 0;
-            for level in 0..DEPTH {
-                leaf |=
-                    usize::from(row[usize::from(splits.feature[level])] > splits.threshold[level]) << level;
-            }
-            for (sum, output) in sum.iter_mut().zip(&leaves[leaf]) {
-                *sum += output;
-            }
-        }
-        let [outputs @ .., _] = sum;
-        outputs
+        vectorised(Sum { forest: self, features })
     }
 
     /// Number of trees.
@@ -144,6 +130,37 @@ impl Forest {
             forest.leaves.push(table);
         }
         Ok(forest)
+    }
+}
+
+/// See [`Forest::predict`].
+struct Sum<'a> {
+    forest: &'a Forest,
+    features: &'a [f32],
+}
+
+impl Work for Sum<'_> {
+    type Output = [f32; 7];
+
+    #[inline(always)]
+    fn run(self) -> [f32; 7] {
+        let mut row = [0.0; MAX_FEATURES];
+        for (to, from) in row.iter_mut().zip(self.features) {
+            *to = *from;
+        }
+        let mut sum = self.forest.bias;
+        for (splits, leaves) in self.forest.splits.iter().zip(&self.forest.leaves) {
+            let mut leaf = 0;
+            for level in 0..DEPTH {
+                leaf |=
+                    usize::from(row[usize::from(splits.feature[level])] > splits.threshold[level]) << level;
+            }
+            for (sum, output) in sum.iter_mut().zip(&leaves[leaf]) {
+                *sum += output;
+            }
+        }
+        let [outputs @ .., _] = sum;
+        outputs
     }
 }
 
