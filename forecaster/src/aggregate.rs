@@ -121,9 +121,10 @@ impl Work for Combine<'_> {
             if answer.is_none() {
                 continue;
             }
-            for lane in 0..8 {
-                let power = rate(self.log_experts, record.variance[lane]) * record.regret[lane];
-                peak[lane] = if power > peak[lane] { power } else { peak[lane] };
+            for (peak, (variance, regret)) in peak.iter_mut().zip(record.variance.iter().zip(&record.regret))
+            {
+                let power = rate(self.log_experts, *variance) * regret;
+                *peak = if power > *peak { power } else { *peak };
             }
         }
         let (mut sum, mut weights) = ([0.0_f32; 8], [0.0_f32; 8]);
@@ -162,8 +163,8 @@ impl Work for Credit<'_> {
     fn run(self) {
         for (record, answer) in self.records.iter_mut().zip(self.answers) {
             let Some(answer) = answer else { continue };
-            for lane in 0..8 {
-                let won = (self.slope[lane] * (self.combined[lane] - answer[lane])).clamp(-BOUND, BOUND);
+            for (lane, answer) in answer.iter().enumerate() {
+                let won = (self.slope[lane] * (self.combined[lane] - answer)).clamp(-BOUND, BOUND);
                 let (regret, variance) = (&mut record.regret[lane], &mut record.variance[lane]);
                 *variance += won * won - FORGET * *variance;
                 let second = rate(self.log_experts, *variance).min(0.5) * won * won;

@@ -139,7 +139,7 @@ impl Experts {
 
     /// What the points would be.
     pub(crate) fn points_for(&self, levels: &Levels, wide: &[f32; WIDE]) -> [f32; POINTS] {
-        let bound = |x: f32| x.clamp(-BOUND, BOUND);
+        let bound = |x: f32| if x.is_finite() { x.clamp(-BOUND, BOUND) } else { 0.0 };
         let [_, mean, mean_slow] = levels.means;
         [
             0.0,

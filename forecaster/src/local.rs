@@ -79,9 +79,10 @@ impl Local {
         &self.differences
     }
 
-    /// The step of which the series' values are whole multiples, in units of the scale.
+    /// The step of which the series' values are whole multiples, in units of the scale; none where it
+    /// is too fine or too coarse to matter.
     pub(crate) fn grid(&self) -> Option<f32> {
-        self.grid.map(|step| (step / self.scale.scale()) as f32)
+        self.grid.map(|step| (step / self.scale.scale()) as f32).filter(|g| (1e-2..1e3).contains(g))
     }
 
     /// The interval, configured or learned.
@@ -121,7 +122,7 @@ impl Local {
         let gap = self.gap(reading.time, configured);
         self.last = Some(reading);
         let scale = self.scale.scale();
-        self.experts.rescale((before / scale) as f32);
+        self.experts.rescale((before / scale).clamp(1e-9, 1e9) as f32);
         let interval = self.interval(configured);
         self.seasonal.observe(reading.time, reading.value, interval, scale);
         let sight = self.sight(reading, gap, interval.unwrap_or(0));

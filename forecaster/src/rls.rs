@@ -10,6 +10,9 @@ use crate::kernel::{Work, vectorised};
 /// Above this a direction that the inputs leave unexcited is forgotten no further.
 const LARGEST: f32 = 100.0;
 
+/// Variance of the weights after the factors have overflown and all is learned anew.
+const RESTART: f32 = 0.03;
+
 /// A linear model of `N` inputs learned one example at a time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rls<const N: usize> {
@@ -37,7 +40,9 @@ impl<const N: usize> Rls<N> {
 
     /// Learns from an input and the error of the answer to it; `keep` is the share of the past kept.
     pub(crate) fn learn(&mut self, x: &[f32; N], error: f32, keep: f32) {
-        vectorised(Update { model: self, x, error, keep });
+        if !vectorised(Update { model: self, x, error, keep }) {
+            *self = Rls::new(RESTART);
+        }
     }
 }
 
@@ -49,10 +54,11 @@ struct Update<'a, const N: usize> {
 }
 
 impl<const N: usize> Work for Update<'_, N> {
-    type Output = ();
+    /// Whether all is still finite.
+    type Output = bool;
 
     #[inline(always)]
-    fn run(self) {
+    fn run(self) -> bool {
         let Update { model, x, error, keep } = self;
         let (weights, rest) = model.values.split_at_mut(N);
         let (diagonal, mut columns) = rest.split_at_mut(N);
@@ -79,6 +85,7 @@ impl<const N: usize> Work for Update<'_, N> {
         for (w, k) in weights.iter_mut().zip(gain) {
             *w += step * k;
         }
+        step.is_finite() && gain.iter().all(|k| k.is_finite())
     }
 }
 

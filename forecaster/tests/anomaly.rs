@@ -156,7 +156,10 @@ fn agitation_is_raised() {
 
 #[test]
 fn a_lively_series_that_freezes_is_raised() {
-    assert_raised_within(150, |_, _| 0.3);
+    // Nothing but its stillness speaks against it, and at one alarm in two weeks that is close.
+    let raised = raised(SELDOM, |_, _| 0.3);
+    let in_time = raised.iter().filter(|(began, _)| began.first().is_some_and(|at| *at < 150)).count();
+    assert!(in_time >= 10, "{raised:?}");
 }
 
 #[test]

@@ -12,8 +12,8 @@ pub(super) fn train(
 ) -> Option<(Forest, Forest)> {
     let mut examples = set.examples();
     let forest_config = ForestConfig { seed: config.seed, ..ForestConfig::default() };
-    let best = grow(&examples, &forest_config, &mut stop)?.forest;
+    let best = grow(&examples, &forest_config, &mut stop)?;
     examples.iter_mut().for_each(|e| e.held_out = false);
-    let whole = grow(&examples, &ForestConfig { trees: best.trees(), ..forest_config }, &mut stop)?.forest;
+    let whole = grow(&examples, &ForestConfig { trees: best.trees(), ..forest_config }, &mut stop)?;
     Some((best, whole))
 }

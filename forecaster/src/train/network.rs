@@ -95,7 +95,7 @@ pub(super) fn train(
         let warm = ((learner.updates + 1) as f32 / WARM_UP as f32).min(1.0);
         sum += learner.update(rate * warm, false)?;
         let updates = learner.updates;
-        if updates % config.look_every != 0 && updates != config.max_updates {
+        if !updates.is_multiple_of(config.look_every) && updates != config.max_updates {
             continue;
         }
         let validation = set.validate(&Model::new(vec![learner.average.clone()]));

@@ -6,6 +6,8 @@
 
 mod bins;
 mod splits;
+#[cfg(test)]
+mod tests;
 mod train;
 
 use thiserror::Error;

@@ -43,13 +43,6 @@ pub(crate) struct Example<'a> {
     pub(crate) held_out: bool,
 }
 
-/// A forest, and the number of trees at which it did best on the rows held out.
-#[derive(Debug)]
-pub(crate) struct Grown {
-    pub(crate) forest: Forest,
-    pub(crate) loss: f32,
-}
-
 struct Grower {
     columns: Vec<Column>,
     targets: Vec<f32>,
@@ -65,7 +58,7 @@ pub(crate) fn grow(
     examples: &[Example<'_>],
     config: &ForestConfig,
     mut stop: impl FnMut() -> bool,
-) -> Option<Grown> {
+) -> Option<Forest> {
     let every = examples.len().div_ceil(MOST_ROWS).max(1);
     let examples: Vec<Example<'_>> = examples.iter().step_by(every).copied().collect();
     let width = examples.first()?.features.len();
@@ -98,7 +91,7 @@ pub(crate) fn grow(
     }
     forest.splits.truncate(best_at);
     forest.leaves.truncate(best_at);
-    Some(Grown { forest, loss: best })
+    Some(forest)
 }
 
 /// The value that a share of the others lies below: one of them, so that many equal ones are met
