@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use forecaster::train::{Progress, Report, TrainConfig, TrainError, TrainingSet, learned, train};
+use forecaster::train::{Progress, Report, TrainConfig, TrainError, TrainingSet, train};
 use forecaster::{AnomalySettings, Model, Reading, Rebuilt, StreamSpec, Timestamp, rebuild};
 use tokio::sync::oneshot;
 
@@ -16,8 +16,8 @@ use crate::store::{NewModel, RunOutcome, SavedModel, Store};
 /// Priority of the training thread: the lowest, so that the hot path goes first.
 const NICE: i32 = 19;
 
-/// Readings of a stream that a run takes into memory (80 MB, and some 200 MB more as it learns) …
-const MAX_READINGS: usize = 5_000_000;
+/// Readings of a stream that a run takes into memory (32 MB, and some 600 MB more as it learns) …
+const MAX_READINGS: usize = 2_000_000;
 /// … but of each series at least so many.
 const MIN_OF_SERIES: usize = 256;
 
@@ -226,11 +226,10 @@ pub async fn rebuild_states(
     spec: StreamSpec,
 ) -> anyhow::Result<Vec<(i64, Rebuilt)>> {
     on_low_priority(move || {
-        let rebuilt = |readings: Vec<Reading>| {
-            let learned = learned(readings.len());
-            rebuild(&model, readings, learned, &spec)
-        };
-        history.into_iter().filter_map(|(series, readings)| Some((series, rebuilt(readings)?))).collect()
+        history
+            .into_iter()
+            .filter_map(|(series, readings)| Some((series, rebuild(&model, &readings, &spec)?)))
+            .collect()
     })
     .await
 }

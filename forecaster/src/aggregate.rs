@@ -15,6 +15,8 @@ pub(crate) const MEAN: usize = 7;
 const FORGET: f32 = 0.0005;
 /// Added to the variance of regrets, against a rush to judgement on the first readings.
 const PRIOR: f32 = 4.0;
+/// Regret in favour of an expert that leads from the start.
+const LEAD: f32 = 4.0;
 /// Bound on a linearised regret.
 const BOUND: f32 = 4.0;
 
@@ -44,6 +46,15 @@ fn rate(log_experts: f32, variance: f32) -> f32 {
 impl Aggregator {
     pub(crate) fn new(experts: usize) -> Aggregator {
         Aggregator { records: vec![Record::default(); experts].into(), known: 0 }
+    }
+
+    /// The same, with the first expert ahead at the start: it is to be outdone first.
+    pub(crate) fn led_by_first(experts: usize) -> Aggregator {
+        let mut all = Aggregator::new(experts);
+        if let Some(first) = all.records.first_mut() {
+            first.regret = [LEAD; 8];
+        }
+        all
     }
 
     fn log_experts(&self) -> f32 {

@@ -38,7 +38,7 @@ pub(crate) struct Mixer {
 impl Default for Mixer {
     fn default() -> Self {
         Mixer {
-            weights: Aggregator::new(EXPERTS + 1),
+            weights: Aggregator::led_by_first(EXPERTS + 1),
             stack: Stack::default(),
             combined: [0.0; 8],
             rounding: Rounding::default(),

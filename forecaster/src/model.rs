@@ -6,7 +6,7 @@ use crate::aggregate::{Lanes, MEAN};
 use crate::features::{FEATURES, INPUTS};
 use crate::kernel::{HiddenState, Network, Scratch};
 use crate::mixer::MODELS;
-use crate::reading::mean_of;
+use crate::reading::{Timestamp, mean_of};
 use crate::trees::Forest;
 use crate::weights::{Sizes, Weights};
 
@@ -18,6 +18,7 @@ pub const NETWORKS: usize = 2;
 pub struct Model {
     networks: Vec<(Weights, Network)>,
     forest: Option<Forest>,
+    trained_until: Timestamp,
 }
 
 impl Model {
@@ -26,13 +27,29 @@ impl Model {
     #[must_use]
     pub fn new(weights: Vec<Weights>) -> Model {
         let networks = weights.into_iter().take(NETWORKS);
-        Model { networks: networks.map(|w| (w.clone(), Network::new(&w))).collect(), forest: None }
+        Model {
+            networks: networks.map(|w| (w.clone(), Network::new(&w))).collect(),
+            forest: None,
+            trained_until: Timestamp(i64::MIN),
+        }
     }
 
     /// The same with a forest beside the networks.
     #[must_use]
     pub fn with_forest(self, forest: Option<Forest>) -> Model {
         Model { forest, ..self }
+    }
+
+    /// The same, trained on readings up to a time.
+    #[must_use]
+    pub fn with_trained_until(self, trained_until: Timestamp) -> Model {
+        Model { trained_until, ..self }
+    }
+
+    /// Time of the newest reading it was trained on; the earliest of all if that is not known.
+    #[must_use]
+    pub fn trained_until(&self) -> Timestamp {
+        self.trained_until
     }
 
     /// The forest, if there is one.

@@ -12,6 +12,7 @@ use crate::local::Local;
 use crate::mixer::{Answers, EXPERTS, MODELS, Mixer};
 use crate::model::{Model, ModelState};
 use crate::reading::{MEDIAN, Reading, Step, Timestamp};
+use crate::train::learned;
 
 /// Movements a series must have shown before its scale carries a model's forecast.
 const MIN_MOVES: u32 = 4;
@@ -317,18 +318,15 @@ impl Rebuilt {
 }
 
 /// What a model makes of a series' readings, in order of time; none if there are none. The model is not
-/// heard on the first `learned` of them, which it was trained on: its errors there say nothing of
-/// those to come.
-pub fn rebuild(
-    model: &Model,
-    readings: impl IntoIterator<Item = Reading>,
-    learned: usize,
-    spec: &StreamSpec,
-) -> Option<Rebuilt> {
+/// heard on those that it learned from: its errors there say nothing of those to come.
+#[must_use]
+pub fn rebuild(model: &Model, readings: &[Reading], spec: &StreamSpec) -> Option<Rebuilt> {
+    let known = readings.partition_point(|r| r.time <= model.trained_until());
     let mut room = Room::default();
     let mut rebuilt: Option<Rebuilt> = None;
-    for (row, reading) in readings.into_iter().enumerate() {
-        rebuilt.get_or_insert_default().step(reading, spec, model, row >= learned, &mut room);
+    for (row, reading) in readings.iter().enumerate() {
+        let heard = row >= learned(known);
+        rebuilt.get_or_insert_default().step(*reading, spec, model, heard, &mut room);
     }
     rebuilt
 }

@@ -1,7 +1,9 @@
 //! A model as a file: safetensors with PyTorch's names.
 //!
 //! The first network's tensors are `rnn.weight_ih_l0` … `head.bias` (see [`crate::weights`]); those of a
-//! second one have `2.` before them, and a forest's are `trees.*`. The header holds cell, sizes and the names of the inputs.
+//! second one have `2.` before them, and a forest's are `trees.*`. The
+//! header holds cell, sizes, the names of the inputs, and up to when (microseconds since 1970) it was
+//! trained.
 
 use std::collections::HashMap;
 
@@ -10,6 +12,7 @@ use thiserror::Error;
 
 use crate::features::{FEATURES, INPUT_NAMES};
 use crate::model::{Model, NETWORKS};
+use crate::reading::Timestamp;
 use crate::trees::{Forest, ForestError, TENSOR_NAMES};
 use crate::weights::{Sizes, Weights};
 
@@ -77,6 +80,7 @@ impl Model {
             ("hidden".to_owned(), sizes.hidden.to_string()),
             ("layers".to_owned(), sizes.layers.to_string()),
             ("inputs".to_owned(), INPUT_NAMES.join(",")),
+            ("trained_until".to_owned(), self.trained_until().0.to_string()),
         ]);
         Ok(safetensors::serialize(views, Some(header))?)
     }
@@ -113,7 +117,12 @@ impl Model {
             }
             Ok(weights)
         });
-        Ok(Model::new(weights.collect::<Result<Vec<_>, StoredError>>()?).with_forest(forest(&file)?))
+        let until = match header.get("trained_until") {
+            Some(text) => text.parse().map_err(|_| StoredError::Header("trained_until"))?,
+            None => i64::MIN,
+        };
+        let model = Model::new(weights.collect::<Result<Vec<_>, StoredError>>()?);
+        Ok(model.with_forest(forest(&file)?).with_trained_until(Timestamp(until)))
     }
 }
 

@@ -153,3 +153,24 @@ fn training_finds_what_the_experts_cannot() {
     let (cold, trained) = (run(false), run(true));
     assert!(trained < 0.6 * cold, "{cold} cold, {trained} trained");
 }
+
+/// Every step to the horizon has intervals that hold, and none is worse than the last value.
+#[test]
+fn steps_ahead_are_calibrated_each() {
+    const HORIZON: usize = 12;
+    let mut rng = StdRng::seed_from_u64(8);
+    let mut state = 0.0;
+    let readings = series(9000, 300 * SECOND, |i| {
+        state = 0.9 * state + normal(&mut rng);
+        10.0 * (TAU * i as f64 / 288.0).sin() + state
+    });
+    let mut backtest = Backtest::new(StreamSpec { horizon: HORIZON, ..StreamSpec::default() }, 1);
+    readings.iter().for_each(|r| drop(backtest.feed(0, *r)));
+    for step in 1..=HORIZON {
+        let ratios = backtest.accuracy_at(0, step).unwrap().ratios();
+        let (coverage, error) = (ratios.coverage.unwrap(), ratios.mae.unwrap());
+        assert!((0.87..0.93).contains(&coverage), "step {step}: coverage {coverage}");
+        // What can be known shrinks slowly: a cycle against a walk.
+        assert!(error < 1.0 - 0.02 * step as f64, "step {step}: error {error}");
+    }
+}

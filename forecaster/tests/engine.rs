@@ -7,7 +7,6 @@ use forecaster::features::INPUTS;
 use forecaster::weights::{Sizes, Weights};
 use forecaster::{Engine, Installed, Model, Reading, SECOND, Step, StreamSpec, Timestamp, Verdict, rebuild};
 use proptest::prelude::*;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 const FAR: Timestamp = Timestamp(i64::MAX);
 const MINUTE: i64 = 60 * SECOND;
@@ -129,7 +128,7 @@ proptest! {
             accept(&mut always, series, *reading);
             accept(&mut swapped, series, *reading);
         }
-        let state = rebuild(&new.model, readings[..rebuilt].iter().copied(), 0, &spec(2));
+        let state = rebuild(&new.model, &readings[..rebuilt], &spec(2));
         prop_assert!(swapped.install(0, new, state.map(|s| (series, s)).into_iter().collect()));
         prop_assert_eq!(swapped.forecast(series).to_vec(), always.forecast(series).to_vec());
     }

@@ -19,7 +19,7 @@ use crate::interval::Interval;
 use crate::model::Model;
 use crate::reading::{Reading, Step, Timestamp};
 use crate::series::rebuild;
-use crate::train::{Progress, Report, TrainConfig, TrainError, TrainingSet, learned, train};
+use crate::train::{Progress, Report, TrainConfig, TrainError, TrainingSet, train};
 
 /// A forecast with the reading that it was for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -126,10 +126,7 @@ impl Backtest {
         let states = histories
             .iter()
             .zip(&self.tracks)
-            .filter_map(|(h, track)| {
-                let rebuilt = rebuild(&model, h.iter().copied(), learned(h.len()), &self.spec)?;
-                Some((track.handle, rebuilt))
-            })
+            .filter_map(|(h, track)| Some((track.handle, rebuild(&model, h, &self.spec)?)))
             .collect();
         self.engine.install(0, Installed { id: 1, name: "backtest-1".into(), version: 1, model }, states);
         // Forecasts of rows after the split are the trained model's, also that of the first.

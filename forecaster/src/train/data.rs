@@ -9,7 +9,7 @@ use crate::features::{FEATURES, INPUTS};
 use crate::kernel::Scratch;
 use crate::local::Local;
 use crate::model::{Model, ModelState};
-use crate::reading::Reading;
+use crate::reading::{Reading, Timestamp};
 use crate::trees::Example;
 
 /// Share of each series' latest rows kept for validation.
@@ -36,12 +36,14 @@ struct Sequence {
 }
 
 /// Inputs and targets of all series of a stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TrainingSet {
     sequences: Vec<Sequence>,
     /// Rows before each sequence, to draw windows evenly over all rows.
     offsets: Vec<usize>,
     rows: usize,
+    /// Time of the newest reading.
+    until: Timestamp,
 }
 
 /// How a network does on the validation slice.
@@ -53,13 +55,21 @@ pub(super) struct Validation {
 
 /// How many of a series' readings are learned from; the later ones are held out to validate on.
 #[must_use]
-pub fn learned(readings: usize) -> usize {
+pub(crate) fn learned(readings: usize) -> usize {
     readings - (readings as f64 * VALIDATION) as usize
+}
+
+impl Default for TrainingSet {
+    fn default() -> Self {
+        let until = Timestamp(i64::MIN);
+        TrainingSet { sequences: Vec::new(), offsets: Vec::new(), rows: 0, until }
+    }
 }
 
 impl TrainingSet {
     /// Adds a series' readings, in order of time. `interval` as in the stream's configuration.
     pub fn add(&mut self, readings: &[Reading], interval: Option<i64>) {
+        self.until = readings.last().map_or(self.until, |r| self.until.max(r.time));
         let mut series = Local::default();
         let mut inputs = Vec::with_capacity(readings.len());
         let mut targets: Vec<f32> = Vec::with_capacity(readings.len());
@@ -84,6 +94,11 @@ impl TrainingSet {
         self.offsets.push(self.rows);
         self.rows += split;
         self.sequences.push(Sequence { inputs, targets, split });
+    }
+
+    /// Time of the newest reading.
+    pub(super) fn until(&self) -> Timestamp {
+        self.until
     }
 
     /// Series to learn from.

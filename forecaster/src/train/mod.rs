@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use thiserror::Error;
 
-pub use data::{TrainingSet, learned};
+pub use data::TrainingSet;
+pub(crate) use data::learned;
 
 use crate::model::{Model, NETWORKS};
 use crate::reading::{LEVELS, MEDIAN};
@@ -171,7 +172,8 @@ pub fn train(
         coverage: validation.coverage,
         curve,
     };
-    Ok((Model::new(refit).with_forest(forest), report))
+    let model = Model::new(refit).with_forest(forest).with_trained_until(set.until());
+    Ok((model, report))
 }
 
 fn pinball(target: f32, quantiles: &[f32; 7]) -> f32 {
