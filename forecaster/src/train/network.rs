@@ -19,6 +19,8 @@ const PATIENCE: usize = 4;
 /// Halvings after which training stops.
 const HALVINGS: usize = 4;
 
+/// Rows for each window of an update.
+const ROWS_A_WINDOW: usize = 250;
 /// After the best weights are found, learning goes on over the whole, the validation slice included,
 /// for this share of the updates that led to them.
 const REFIT: f32 = 0.3;
@@ -39,6 +41,8 @@ pub(super) struct Trained {
 struct Learner<'a> {
     set: &'a TrainingSet,
     config: &'a TrainConfig,
+    /// Windows of an update: fewer where there is little to draw from.
+    batch: usize,
     rng: StdRng,
     adam: Adam,
     weights: Weights,
@@ -49,7 +53,7 @@ struct Learner<'a> {
 impl Learner<'_> {
     /// One update; the loss before it.
     fn update(&mut self, rate: f32, whole: bool) -> Result<f32, TrainError> {
-        let batch = self.set.sample((self.config.steps, self.config.batch), whole, &mut self.rng);
+        let batch = self.set.sample((self.config.steps, self.batch), whole, &mut self.rng);
         let (loss, mut gradients) = Lstm::new(&self.weights).loss_and_gradients(&batch);
         optimizer::clip(&mut gradients, self.config.clip);
         if !loss.is_finite() || gradients.iter().flatten().any(|g| !g.is_finite()) {
@@ -82,6 +86,7 @@ pub(super) fn train(
     let mut learner = Learner {
         set,
         config,
+        batch: (set.training_rows() / ROWS_A_WINDOW).clamp(config.batch.min(8), config.batch),
         rng: StdRng::seed_from_u64(seed ^ 0x9e37_79b9_7f4a_7c15),
         adam: Adam::new(&weights),
         average: weights.clone(),
