@@ -12,7 +12,7 @@ const STEP: f32 = 0.002;
 /// Weight of the newest reading in what a level did of late.
 const RECENT: f32 = 0.03;
 /// Deviations from what is right that chance explains; beyond, steps are larger in proportion …
-const TOLERATED: f32 = 2.0;
+const TOLERATED: f32 = 2.5;
 /// … up to this factor.
 const HASTE: f32 = 10.0;
 /// Bound on the move of a level, in widths between it and the median.
