@@ -3,11 +3,14 @@
 //! The dfdx side is honest: modules built once, no tape, no weights copied per step.
 
 use std::hint::black_box;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use forecaster::cell::Lstm;
 use forecaster::kernel::{Isa, Network, Scratch};
+use forecaster::train::{TrainConfig, TrainingSet, train};
 use forecaster::weights::{Sizes, Weights};
 use forecaster::{Engine, Reading, SECOND, StreamSpec, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
@@ -75,18 +78,41 @@ fn ratio(_: &mut Criterion) {
     );
 }
 
-/// The engine's share of a reading: verdict, scale, features, step, forecast, score.
+/// A model as training makes it, of two networks and a forest, though of few updates.
+fn trained() -> forecaster::Model {
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut set = TrainingSet::default();
+    for _ in 0..4 {
+        let mut value = 0.0;
+        let readings: Vec<Reading> = (0..4000)
+            .map(|i| {
+                value = 0.8 * value + rng.random_range(-1.0..1.0) + (f64::from(i) / 30.0).sin();
+                Reading { time: Timestamp(i64::from(i) * SECOND), value }
+            })
+            .collect();
+        set.add(&readings, None);
+    }
+    let config = TrainConfig { max_updates: 120, ..TrainConfig::default() };
+    match train(&set, &config, |_| ControlFlow::Continue(())) {
+        Ok((model, _)) => model,
+        Err(error) => unreachable!("{error}"),
+    }
+}
+
+/// The engine's whole step of a reading: verdict, experts, features, models, aggregation, calibration,
+/// forecast, score.
 fn engine(c: &mut Criterion) {
     let mut group = c.benchmark_group("engine");
-    for (name, trained, series) in
-        [("naive", false, 1), ("lstm_32", true, 1), ("lstm_32_1000_series", true, 1000)]
+    let model = Arc::new(trained());
+    println!("{} trees", model.forest().map_or(0, forecaster::trees::Forest::trees));
+    for (name, with_model, series) in
+        [("experts", false, 1), ("all", true, 1), ("all_1000_series", true, 1000)]
     {
         group.bench_function(name, |b| {
-            let mut engine = Engine::new([StreamSpec { interval: Some(SECOND), ..StreamSpec::default() }]);
-            if trained {
-                let sizes = Sizes { inputs: forecaster::features::INPUTS, ..SIZES };
-                let model =
-                    forecaster::Model::new(vec![Weights::random(sizes, 1), Weights::random(sizes, 2)]).into();
+            let mut engine =
+                Engine::new([StreamSpec { interval: Some(SECOND), horizon: 1, ..StreamSpec::default() }]);
+            if with_model {
+                let model = model.clone();
                 engine
                     .set_model(0, forecaster::Installed { id: 1, name: "bench-1".into(), version: 1, model });
             }
