@@ -128,6 +128,10 @@ impl Ladder {
             let Some(candidates) = candidates.get(rung.step as usize - 1) else { continue };
             rung.rest = rung.step / FOLLOWED as u32;
             let due = Timestamp(origin.time.0.saturating_add(interval.saturating_mul(i64::from(rung.step))));
+            if rung.followed.len() > FOLLOWED + 1 {
+                // Only where the interval has shrunk: what is due long after is given up.
+                rung.followed.pop_front();
+            }
             rung.followed.push_back(Followed { due, from: origin.value, scale, candidates: *candidates });
         }
     }
