@@ -67,12 +67,18 @@ impl Aggregator {
     }
 
     /// The weighted mean of values by the weights of one lane; experts without one do not count.
-    pub(crate) fn weigh(&self, lane: usize, values: impl Iterator<Item = Option<f32>>) -> f32 {
-        let mut answers = vec![None; self.records.len()];
-        for (answer, value) in answers.iter_mut().zip(values) {
-            *answer = value.map(|v| [v; 8]);
+    pub(crate) fn weigh(&self, lane: usize, values: impl Iterator<Item = Option<f32>> + Clone) -> f32 {
+        let log_experts = self.log_experts();
+        let present = || self.records.iter().zip(values.clone()).filter_map(|(r, v)| Some((r, v?)));
+        let power = |r: &Record| rate(log_experts, r.variance[lane]) * r.regret[lane];
+        let peak = present().map(|(r, _)| power(r)).fold(f32::NEG_INFINITY, f32::max);
+        let (mut sum, mut weights) = (0.0, 0.0);
+        for (record, value) in present() {
+            let weight = rate(log_experts, record.variance[lane]) * exp(power(record) - peak);
+            sum += weight * value;
+            weights += weight;
         }
-        self.combine(&answers)[lane]
+        if weights > 0.0 { sum / weights } else { 0.0 }
     }
 
     /// Learns from how the answers and their combination did.
@@ -92,6 +98,11 @@ impl Aggregator {
     /// before says nothing against it.
     fn welcome(&mut self, answers: &[Option<Lanes>]) {
         let present = (0..).zip(answers).fold(0, |all, (k, a)| all | u32::from(a.is_some()) << k);
+        let new = present & !self.known;
+        if self.known == 0 {
+            // All begin together, each with what it was given.
+            self.known = new;
+        }
         let new = present & !self.known;
         if new == 0 {
             return;
@@ -199,4 +210,29 @@ fn exp(x: f32) -> f32 {
     let p = p * part + 0.693_035_3;
     let p = p * part + 1.0;
     p * f32::from_bits(((floor as i32 + 127) as u32) << 23)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_leads_until_it_is_outdone_and_a_newcomer_begins_level_with_the_best() {
+        let mut all = Aggregator::led_by_first(3);
+        let mut answers = [Some([0.0; 8]), Some([1.0; 8]), None];
+        let median = |all: &Aggregator, answers: &[Option<Lanes>; 3]| all.combine(answers)[3];
+        let begin = median(&all, &answers);
+        assert!(begin < 0.2, "{begin}");
+        all.learn(&answers, &all.combine(&answers), 0.5);
+        assert!(median(&all, &answers) < 0.3);
+        for _ in 0..200 {
+            all.learn(&answers, &all.combine(&answers), 1.1);
+        }
+        assert!(median(&all, &answers) > 0.95);
+        assert_eq!(all.weigh(3, [Some(0.0), Some(1.0), None].into_iter()), median(&all, &answers));
+        answers[2] = Some([2.0; 8]);
+        all.learn(&answers, &all.combine(&answers), 1.1);
+        let (second, third) = (all.weigh(3, [None, Some(1.0), Some(0.0)].into_iter()), 0.5);
+        assert!((second - third).abs() < 0.2, "{second}");
+    }
 }

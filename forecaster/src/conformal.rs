@@ -52,6 +52,9 @@ impl Calibration {
         let (width, median) = (quantiles[4] - quantiles[2], quantiles[MEDIAN]);
         for (q, moved) in quantiles[..MEAN].iter_mut().zip(self.moves) {
             let reach = CAP * (*q - median).abs();
+            if !reach.is_finite() {
+                continue;
+            }
             *q += (moved * width).clamp(-reach, reach);
         }
         quantiles[..MEAN].sort_unstable_by(f32::total_cmp);

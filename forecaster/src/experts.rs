@@ -117,6 +117,8 @@ impl Experts {
     pub(crate) fn rescale(&mut self, factor: f32) {
         let levels = self.levels.means.iter_mut().chain(&mut self.levels.trend);
         levels.for_each(|x| *x = (*x * factor).clamp(-1e6, 1e6));
+        self.errors.iter_mut().for_each(|e| *e = (*e * factor).clamp(-BOUND, BOUND));
+        self.sizes.iter_mut().for_each(|s| *s = (*s * factor).clamp(1e-3, BOUND));
         for spread in &mut self.spreads {
             spread.rescale(factor);
         }

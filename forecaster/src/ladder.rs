@@ -46,6 +46,7 @@ struct Followed {
     from: f64,
     scale: f64,
     candidates: Candidates,
+    issued: Lanes,
 }
 
 impl Rung {
@@ -71,9 +72,13 @@ impl Rung {
         combined
     }
 
-    fn learn(&mut self, candidates: &Candidates, actual: f32) {
+    fn issue(&self, candidates: &Candidates) -> Lanes {
+        self.calibration.apply(self.combined(candidates))
+    }
+
+    fn learn(&mut self, Followed { candidates, issued, .. }: &Followed, actual: f32) {
         let combined = self.combined(candidates);
-        self.calibration.learn(&self.calibration.apply(combined), actual);
+        self.calibration.learn(issued, actual);
         self.weights.learn(&self.answers(candidates), &combined, actual);
         for (spread, point) in self.spreads.iter_mut().zip(candidates) {
             if let Some(point) = point {
@@ -112,7 +117,7 @@ impl Ladder {
                 rung.followed.pop_front();
                 if followed.due.0 >= reading.time.0.saturating_sub(interval / 2) {
                     let actual = ((reading.value - followed.from) / followed.scale).clamp(-1e6, 1e6) as f32;
-                    rung.learn(&followed.candidates, actual);
+                    rung.learn(&followed, actual);
                 }
             }
         }
@@ -128,11 +133,18 @@ impl Ladder {
             let Some(candidates) = candidates.get(rung.step as usize - 1) else { continue };
             rung.rest = rung.step / FOLLOWED as u32;
             let due = Timestamp(origin.time.0.saturating_add(interval.saturating_mul(i64::from(rung.step))));
-            if rung.followed.len() > FOLLOWED + 1 {
-                // Only where the interval has shrunk: what is due long after is given up.
-                rung.followed.pop_front();
+            // Where the interval has shrunk, what is due only after this is given up.
+            while rung.followed.back().is_some_and(|f| f.due >= due) {
+                rung.followed.pop_back();
             }
-            rung.followed.push_back(Followed { due, from: origin.value, scale, candidates: *candidates });
+            let issued = rung.issue(candidates);
+            rung.followed.push_back(Followed {
+                due,
+                from: origin.value,
+                scale,
+                candidates: *candidates,
+                issued,
+            });
         }
     }
 
@@ -140,12 +152,11 @@ impl Ladder {
     pub(crate) fn expect(&self, step: usize, candidates: &Candidates) -> Option<Lanes> {
         let above = self.rungs.iter().position(|r| r.step as usize >= step)?;
         let high = self.rungs.get(above)?;
-        let answer = |rung: &Rung| rung.calibration.apply(rung.combined(candidates));
-        let high_answer = answer(high);
+        let high_answer = high.issue(candidates);
         let low = above.checked_sub(1).and_then(|below| self.rungs.get(below));
         let Some(low) = low.filter(|_| high.step as usize != step) else { return Some(high_answer) };
         let part = (step as f32 / low.step as f32).ln() / (high.step as f32 / low.step as f32).ln();
-        let low_answer = answer(low);
+        let low_answer = low.issue(candidates);
         Some(std::array::from_fn(|i| low_answer[i] + part * (high_answer[i] - low_answer[i])))
     }
 }

@@ -105,16 +105,19 @@ impl Local {
     }
 
     /// Takes in a reading, and fills in what the models see of it.
+    /// Returns by what offsets grow as the scale changes.
     pub(crate) fn advance(
         &mut self,
         reading: Reading,
         configured: Option<i64>,
         features: &mut [f32; FEATURES],
-    ) {
-        let before = self.scale.scale();
+    ) -> f32 {
+        let before = self.scale.moved().then(|| self.scale.scale());
         if let (Some(last), Some(offset)) = (self.last, self.offset(reading.value)) {
             self.interval.observe(reading.time.0 - last.time.0);
-            self.experts.learn(offset);
+            if self.scale.moved() {
+                self.experts.learn(offset);
+            }
             self.moved(reading, last, configured);
         } else {
             self.scale.observe(reading.value, None);
@@ -122,12 +125,14 @@ impl Local {
         let gap = self.gap(reading.time, configured);
         self.last = Some(reading);
         let scale = self.scale.scale();
-        self.experts.rescale((before / scale).clamp(1e-9, 1e9) as f32);
+        let factor = before.map_or(1.0, |before| (before / scale).clamp(1e-9, 1e9) as f32);
+        self.experts.rescale(factor);
         let interval = self.interval(configured);
         self.seasonal.observe(reading.time, reading.value, interval, scale);
         let sight = self.sight(reading, gap, interval.unwrap_or(0));
         let points = self.experts.forecast(&features::wide(&sight));
         features::fill(&sight, &points, features);
+        factor
     }
 
     fn sight(&self, reading: Reading, gap: f64, interval: i64) -> Sight {

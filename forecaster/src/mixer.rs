@@ -79,13 +79,19 @@ impl Mixer {
         self.issued = Some(self.calibration.apply(ordered(rounded)));
     }
 
+    /// Takes in a new scale: offsets are in units of it.
+    pub(crate) fn rescale(&mut self, factor: f32) {
+        self.stack.error = (self.stack.error * factor).clamp(-BOUND, BOUND);
+        self.stack.size = (self.stack.size * factor).clamp(1e-3, BOUND);
+    }
+
     /// The distribution of the next reading; none before there was anything to say.
     pub(crate) fn issued(&self) -> Option<&Lanes> {
         self.issued.as_ref()
     }
 
     /// The median that the experts' points make together, for steps further ahead.
-    pub(crate) fn median(&self, points: impl Iterator<Item = Option<f32>>) -> f32 {
+    pub(crate) fn median(&self, points: impl Iterator<Item = Option<f32>> + Clone) -> f32 {
         self.weights.weigh(MEDIAN, points)
     }
 }

@@ -13,6 +13,9 @@ use crate::weights::{Sizes, Weights};
 /// Networks of a model at most: two that were drawn differently err differently.
 pub const NETWORKS: usize = 2;
 
+/// Bound on an answer, in units of the scale.
+const LARGEST: f32 = 1e6;
+
 /// Weights and their packed form.
 #[derive(Debug, Clone)]
 pub struct Model {
@@ -104,6 +107,7 @@ pub(crate) struct ModelState {
 }
 
 fn ordered(mut quantiles: [f32; 7]) -> Option<Lanes> {
+    quantiles.iter_mut().for_each(|q| *q = q.clamp(-LARGEST, LARGEST));
     quantiles.sort_unstable_by(f32::total_cmp);
     let mut lanes = [0.0; 8];
     lanes[..MEAN].copy_from_slice(&quantiles);

@@ -62,7 +62,6 @@ impl<const N: usize> Work for Update<'_, N> {
         let Update { model, x, error, keep } = self;
         let (weights, rest) = model.values.split_at_mut(N);
         let (diagonal, mut columns) = rest.split_at_mut(N);
-        let keep = if diagonal.iter().any(|d| *d > LARGEST) { 1.0 } else { keep };
         let mut gain = [0.0_f32; N];
         let mut alpha = keep;
         for (j, d) in diagonal.iter_mut().enumerate() {
@@ -72,6 +71,7 @@ impl<const N: usize> Work for Update<'_, N> {
             let g = *d * f;
             let before = alpha;
             alpha += f * g;
+            let keep = if *d > LARGEST { 1.0 } else { keep };
             *d = (*d * before / (alpha * keep)).max(1e-12);
             let back = -f / before;
             for (u, k) in column.iter_mut().zip(&mut gain[..j]) {

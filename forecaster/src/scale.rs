@@ -100,6 +100,18 @@ impl Scale {
         self.deviation.max(self.scale())
     }
 
+    /// Whether it has ever moved: until then there is no unit to speak of.
+    #[must_use]
+    pub(crate) fn moved(&self) -> bool {
+        self.movement > 0.0
+    }
+
+    /// Values seen.
+    #[must_use]
+    pub(crate) fn values(&self) -> u32 {
+        self.values
+    }
+
     /// Movements seen.
     #[must_use]
     pub(crate) fn moves(&self) -> u32 {

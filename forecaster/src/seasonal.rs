@@ -12,13 +12,15 @@ const WEEK: i64 = 7 * DAY;
 const RATE: f32 = 0.2;
 /// Values beyond this many units are taken as a series that has become another: it starts anew.
 const REACH: f64 = 1e6;
-/// Scales further than this from the unit let the buckets start anew.
+/// Scales larger than this many units let the buckets start anew.
 const DRIFT: f64 = 1e4;
 
 /// The latest week in buckets of an hour, or of the series' interval if that is half an hour or more, and
 /// the mean day. Buckets hold means in units fixed when they were laid out; NaN where nothing is known.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Seasonal {
+    /// The series' interval as the buckets were laid out for it.
+    interval: i64,
     width: i64,
     base: f64,
     unit: f64,
@@ -53,13 +55,13 @@ impl Seasonal {
     /// Takes in a reading. `interval` is the series' own, `scale` its usual movement.
     pub(crate) fn observe(&mut self, time: Timestamp, value: f64, interval: Option<i64>, scale: f64) {
         let Some(interval) = interval else { return };
-        let width = width(interval);
-        let stale = width != self.width
-            || ((value - self.base) / self.unit).abs() > REACH
-            || !(1.0 / DRIFT..DRIFT).contains(&(scale / self.unit));
-        if stale {
-            *self = Seasonal { width, base: value, unit: scale, ..Seasonal::default() };
+        let other = interval < self.interval / 4 * 3 || interval / 4 * 3 > self.interval;
+        let beyond = !(((value - self.base) / self.unit).abs() <= REACH && scale / self.unit <= DRIFT);
+        if other || beyond {
+            let width = width(interval);
+            *self = Seasonal { interval, width, base: value, unit: scale, ..Seasonal::default() };
         }
+        let width = self.width;
         if width == 0 {
             return;
         }
@@ -108,7 +110,7 @@ impl Seasonal {
             let x = f64::from(x) * stretch + shift;
             (!x.is_nan()).then(|| x.clamp(-1e3, 1e3) as f32)
         };
-        let exact = interval >= self.width;
+        let exact = interval / 4 * 5 >= self.width;
         let read = |ring: &[f32], time: i64| scaled(lookup(ring, time, self.width, exact));
         Phase {
             yesterday: read(&self.week, time.0 - DAY),
@@ -120,12 +122,13 @@ impl Seasonal {
 
 /// Width of a bucket that divides the day, at least the interval; 0 where there is no season to speak of.
 fn width(interval: i64) -> i64 {
-    if 2 * interval < HOUR {
+    if interval < HOUR / 20 * 9 {
         return HOUR;
     }
     // Longer intervals must divide the day; others would drift through the buckets.
-    let buckets = DAY / interval;
-    if buckets >= 2 && (DAY - buckets * interval).abs() < interval / 4 { DAY / buckets } else { 0 }
+    let buckets = DAY.saturating_add(interval / 2) / interval;
+    let fits = buckets >= 2 && (DAY - buckets * interval).abs() < interval / 4;
+    if fits { DAY / buckets } else { 0 }
 }
 
 /// The bucket of a time, or between the centres of two.

@@ -16,6 +16,8 @@ use crate::train::learned;
 
 /// Movements a series must have shown before its scale carries a model's forecast.
 const MIN_MOVES: u32 = 4;
+/// Readings that show well enough how a new model does beside the experts.
+const ENOUGH: u32 = 1000;
 /// Bound on an error, in units of the scale: a wild value must not stand for a series' quality.
 const MAX_ERROR: f64 = 100.0;
 /// Readings over which the errors of a series are averaged.
@@ -173,11 +175,14 @@ impl Series {
         heard: bool,
         room: &mut Room,
     ) {
-        if let (Some(offset), Some(answers)) = (self.local.offset(reading.value), self.answers()) {
+        if self.local.scale().moved()
+            && let (Some(offset), Some(answers)) = (self.local.offset(reading.value), self.answers())
+        {
             self.mixer.learn(&answers, offset);
         }
         let mut features = [0.0; FEATURES];
-        self.local.advance(reading, spec.interval, &mut features);
+        let factor = self.local.advance(reading, spec.interval, &mut features);
+        self.mixer.rescale(factor);
         let answers = model.map(|m| m.answer(&features, &mut self.state, &mut room.scratch));
         self.outlook = answers.filter(|_| heard && self.settled()).unwrap_or_default();
         self.combine();
@@ -288,8 +293,17 @@ impl Series {
         self.errors = Errors::default();
         (self.state, self.outlook) = Default::default();
         if let Some(Rebuilt { series }) = rebuilt {
-            (self.state, self.outlook) = (series.state, series.outlook);
-            (self.mixer, self.ladder) = (series.mixer, series.ladder);
+            if series.last() == self.last() {
+                let stretch = (series.scale() / self.scale()).clamp(1e-6, 1e6) as f32;
+                self.outlook = series.outlook.map(|answer| answer.map(|lanes| lanes.map(|q| q * stretch)));
+            }
+            // What was learned of all experts together from a long past is worth more than what a short
+            // one shows of the new model.
+            let (own, shown) = (self.local.scale().values(), series.local.scale().values());
+            if shown >= ENOUGH || shown >= own / 2 {
+                (self.mixer, self.ladder) = (series.mixer, series.ladder);
+            }
+            self.state = series.state;
         }
         self.combine();
     }
@@ -318,7 +332,7 @@ impl Rebuilt {
 }
 
 /// What a model makes of a series' readings, in order of time; none if there are none. The model is not
-/// heard on those that it learned from: its errors there say nothing of those to come.
+/// heard on those before the slice that was held out: its errors there say nothing of those to come.
 #[must_use]
 pub fn rebuild(model: &Model, readings: &[Reading], spec: &StreamSpec) -> Option<Rebuilt> {
     let known = readings.partition_point(|r| r.time <= model.trained_until());

@@ -11,8 +11,13 @@ const NORMAL: [f32; 7] = [-2.06, -1.61, -0.845, 0.0, 0.845, 1.61, 2.06];
 const STEP: f32 = 0.01;
 /// Weight of the newest error in the usual size, once settled, and in the size of the moment.
 const WEIGHTS: [f32; 2] = [0.005, 0.08];
-/// Bound on an error, in sizes.
+/// Bound on an error, in sizes, or in as many small ones.
 const BOUND: f32 = 20.0;
+/// A usual size below this, in units of the scale, does not bound errors: after a constant stretch they
+/// count at once.
+const SMALL: f32 = 0.1;
+/// Least size, in units of the scale.
+const LEAST: f32 = 1e-4;
 
 /// Quantiles of errors in units of their size at the moment, so that the spread follows calm and lively
 /// times; each is found by steps up and down in the ratio of its level.
@@ -58,9 +63,10 @@ impl Spread {
             let below = if unit == *q { level } else { below };
             *q += step * (level - below);
         }
-        let size = error.abs().min(BOUND * self.usual);
+        let size = error.abs().min(BOUND * self.usual.max(SMALL));
         self.usual += (size - self.usual) * (1.0 / (self.seen as f32 + 2.0)).max(WEIGHTS[0]);
         self.now += (size - self.now) * WEIGHTS[1];
+        (self.usual, self.now) = (self.usual.max(LEAST), self.now.max(LEAST));
     }
 
     /// Takes in a new scale: errors are in units of it.
