@@ -88,7 +88,7 @@ pub struct BacktestArgs {
     #[arg(long)]
     pub json: bool,
     /// Time between readings [default: learned per series]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = interval)]
     pub interval: Option<Duration>,
     /// Take model size, seed and interval from a stream of this configuration
     #[arg(long, value_name = "FILE", requires = "stream")]
@@ -155,5 +155,16 @@ fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(x) if (0.0..1.0).contains(&x) => Ok(x),
         _ => Err("must be a number from 0 to below 1, such as 0.7".to_owned()),
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval =
+        humantime::parse_duration(text).map_err(|e| format!("{e}; write for instance 60s or 1h"))?;
+    let sane = Duration::from_micros(1)..=Duration::from_secs(366 * 86_400);
+    if sane.contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("must be above 0 and at most 366 days".to_owned())
     }
 }

@@ -64,7 +64,7 @@ impl Trainer {
         let streams = self.config.stream.clone();
         let mut due: Vec<Instant> = Vec::new();
         for stream in &streams {
-            due.push(self.first_due(stream).await);
+            due.push(self.first_due(due.len(), stream).await);
         }
         for look in 0_u64.. {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -92,8 +92,12 @@ impl Trainer {
         Ok(())
     }
 
-    /// When a stream is first due: at once without a model, else `every` after its model was made.
-    async fn first_due(&self, stream: &config::Stream) -> Instant {
+    /// When a stream is first due: at once without a model that can be used, else `every` after its model
+    /// was made.
+    async fn first_due(&self, position: usize, stream: &config::Stream) -> Instant {
+        if self.installed.get(position).is_none_or(Option::is_none) {
+            return Instant::now();
+        }
         let (Some(every), Ok(Some(champion))) =
             (self.config.training.every, self.store.champion(&stream.name).await)
         else {
@@ -174,6 +178,12 @@ impl Trainer {
         let champion = self.store.champion(&stream.name).await?;
         match champion {
             Some(model) if self.installed.get(position) != Some(&Some(model.id)) => {
+                if let Err(error) = Model::from_safetensors(&model.weights) {
+                    // Said once: it will not get better.
+                    tracing::warn!(stream = %stream.name, "the champion {} cannot be used: {error}", model.name);
+                    self.installed.get_mut(position).into_iter().for_each(|slot| *slot = Some(model.id));
+                    return Ok(());
+                }
                 tracing::info!(stream = %stream.name, model = %model.name, "new champion in the store");
                 self.install(position, stream, model.id, false).await
             }

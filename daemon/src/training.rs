@@ -3,10 +3,10 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
-use forecaster::train::{Progress, Report, TrainConfig, TrainError, TrainingSet, train};
+use forecaster::train::{Progress, Report, TrainConfig, TrainError, TrainingSet, train_until};
 use forecaster::{AnomalySettings, Model, Reading, Rebuilt, StreamSpec, Timestamp, rebuild};
 use tokio::sync::oneshot;
 
@@ -173,9 +173,9 @@ fn learn(
     for (_, readings) in history {
         set.add(&readings, interval);
     }
-    train(&set, config, |progress| {
+    train_until(&set, config, stop, |progress| {
         look(progress);
-        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        ControlFlow::Continue(())
     })
 }
 

@@ -38,8 +38,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const SERIES: usize = 4096;
-const READINGS: i64 = 200;
+const SERIES: usize = 512;
+/// More than a day of them, one a minute.
+const READINGS: i64 = 2000;
 
 #[test]
 fn a_series_takes_at_most_eight_kib() {

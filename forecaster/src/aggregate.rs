@@ -17,8 +17,8 @@ const FORGET: f32 = 0.0005;
 const PRIOR: f32 = 4.0;
 /// Regret in favour of an expert that leads from the start.
 const LEAD: f32 = 4.0;
-/// Bound on a linearised regret.
-const BOUND: f32 = 4.0;
+/// Bound on the distance of an answer from the combined one, in units of the scale.
+const BOUND: f32 = 8.0;
 
 /// What is known of one expert, a lane for each level.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -186,7 +186,8 @@ impl Work for Credit<'_> {
         for (record, answer) in self.records.iter_mut().zip(self.answers) {
             let Some(answer) = answer else { continue };
             for (lane, answer) in answer.iter().enumerate() {
-                let won = (self.slope[lane] * (self.combined[lane] - answer)).clamp(-BOUND, BOUND);
+                // The distance is bounded, not what it earns: a level's gains and losses are uneven.
+                let won = self.slope[lane] * (self.combined[lane] - answer).clamp(-BOUND, BOUND);
                 let (regret, variance) = (&mut record.regret[lane], &mut record.variance[lane]);
                 *variance += won * won - FORGET * *variance;
                 let second = rate(self.log_experts, *variance).min(0.5) * won * won;

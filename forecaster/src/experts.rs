@@ -43,7 +43,8 @@ impl Levels {
     /// Follows a move of the last value.
     pub(crate) fn moved(&mut self, offset: f32) {
         for (mean, alpha) in self.means.iter_mut().zip(SMOOTH) {
-            *mean = (1.0 - alpha) * (*mean - offset);
+            // A wild value pulls them no further than a large one.
+            *mean += alpha * (offset - *mean).clamp(-BOUND, BOUND) - offset;
         }
         let ([level, slope], [alpha, beta, damping]) = (self.trend, TREND);
         let error = (offset - level - slope).clamp(-BOUND, BOUND);

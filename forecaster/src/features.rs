@@ -51,6 +51,8 @@ pub const INPUTS: usize = INPUT_NAMES.len();
 /// Features that only the trees see: further differences, the shape of the last readings, the hour and
 /// the day.
 const SHAPE: usize = LAGS - 2 + 14;
+/// Names what only the trees see, as [`INPUT_NAMES`] names the rest; to be changed with it.
+pub(crate) const SHAPE_NAME: &str = "lags 3-24, windows 3 6 12 24, hour, weekday";
 /// Number of features: the network's inputs and what only the trees see.
 pub const FEATURES: usize = INPUTS + SHAPE;
 

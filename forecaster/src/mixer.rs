@@ -141,7 +141,7 @@ impl Stack {
 
     fn answer(&self, answers: &Answers) -> Option<Lanes> {
         let (network, x) = self.inputs(answers)?;
-        let moved = self.model.predict(&x) - network[MEDIAN];
+        let moved = self.model.predict(&x).clamp(-BOUND, BOUND) - x[0];
         Some(network.map(|q| q + moved))
     }
 

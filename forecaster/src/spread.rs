@@ -16,8 +16,9 @@ const BOUND: f32 = 20.0;
 /// A usual size below this, in units of the scale, does not bound errors: after a constant stretch they
 /// count at once.
 const SMALL: f32 = 0.1;
-/// Least size, in units of the scale.
+/// Least and largest size taken over as the scale changes, in units of it.
 const LEAST: f32 = 1e-4;
+const MOST: f32 = 100.0;
 
 /// Quantiles of errors in units of their size at the moment, so that the spread follows calm and lively
 /// times; each is found by steps up and down in the ratio of its level.
@@ -71,8 +72,8 @@ impl Spread {
 
     /// Takes in a new scale: errors are in units of it.
     pub(crate) fn rescale(&mut self, factor: f32) {
-        self.usual = (self.usual * factor).clamp(1e-12, 1e12);
-        self.now = (self.now * factor).clamp(1e-12, 1e12);
+        self.usual = (self.usual * factor).clamp(LEAST, MOST);
+        self.now = (self.now * factor).clamp(LEAST, MOST);
     }
 
     /// The distribution around a point.

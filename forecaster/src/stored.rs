@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use thiserror::Error;
 
-use crate::features::{FEATURES, INPUT_NAMES};
+use crate::features::{FEATURES, INPUT_NAMES, SHAPE_NAME};
 use crate::model::{Model, NETWORKS};
 use crate::reading::Timestamp;
 use crate::trees::{Forest, ForestError, TENSOR_NAMES};
@@ -80,6 +80,7 @@ impl Model {
             ("hidden".to_owned(), sizes.hidden.to_string()),
             ("layers".to_owned(), sizes.layers.to_string()),
             ("inputs".to_owned(), INPUT_NAMES.join(",")),
+            ("shape".to_owned(), SHAPE_NAME.to_owned()),
             ("trained_until".to_owned(), self.trained_until().0.to_string()),
         ]);
         Ok(safetensors::serialize(views, Some(header))?)
@@ -122,7 +123,11 @@ impl Model {
             None => i64::MIN,
         };
         let model = Model::new(weights.collect::<Result<Vec<_>, StoredError>>()?);
-        Ok(model.with_forest(forest(&file)?).with_trained_until(Timestamp(until)))
+        let forest = forest(&file)?;
+        if forest.is_some() && header.get("shape").map(String::as_str) != Some(SHAPE_NAME) {
+            return Err(StoredError::Header("shape"));
+        }
+        Ok(model.with_forest(forest).with_trained_until(Timestamp(until)))
     }
 }
 

@@ -8,12 +8,12 @@ use crate::trees::{Forest, ForestConfig, grow};
 pub(super) fn train(
     set: &TrainingSet,
     config: &TrainConfig,
-    mut stop: impl FnMut() -> bool,
+    stop: impl Fn() -> bool,
 ) -> Option<(Forest, Forest)> {
     let mut examples = set.examples();
     let forest_config = ForestConfig { seed: config.seed, ..ForestConfig::default() };
-    let best = grow(&examples, &forest_config, &mut stop)?;
+    let best = grow(&examples, &forest_config, &stop)?;
     examples.iter_mut().for_each(|e| e.held_out = false);
-    let whole = grow(&examples, &ForestConfig { trees: best.trees(), ..forest_config }, &mut stop)?;
+    let whole = grow(&examples, &ForestConfig { trees: best.trees(), ..forest_config }, &stop)?;
     Some((best, whole))
 }

@@ -119,41 +119,50 @@ pub enum TrainError {
     Stopped,
 }
 
-/// Trains a model: its networks at the same time, on a thread each.
-///
-/// `look` is called at every look of the first network at the validation slice, and can stop the run.
+/// Trains a model; see [`train_until`].
 ///
 /// # Errors
 /// See [`TrainError`].
 pub fn train(
     set: &TrainingSet,
     config: &TrainConfig,
-    mut look: impl FnMut(&Progress) -> ControlFlow<()>,
+    look: impl FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<(Model, Report), TrainError> {
+    train_until(set, config, &AtomicBool::new(false), look)
+}
+
+/// Trains a model: its networks at the same time, on a thread each, and a forest after them. It ends
+/// early, within an update or a tree or so, once `stop` is true.
+///
+/// `look` is called at every look of the first network at the validation slice, and can stop the run.
+///
+/// # Errors
+/// See [`TrainError`].
+pub fn train_until(
+    set: &TrainingSet,
+    config: &TrainConfig,
+    stop: &AtomicBool,
+    look: impl FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<(Model, Report), TrainError> {
     let needed = 4 * config.steps;
     if set.training_rows() < needed || set.validation_rows() == 0 {
         return Err(TrainError::TooLittle { rows: set.training_rows() + set.validation_rows(), needed });
     }
-    let stop = AtomicBool::new(false);
-    let halt =
-        || if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let failed = AtomicBool::new(false);
+    let halt = || stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
     let trained = std::thread::scope(|threads| {
         let others: Vec<_> = (1..config.networks.clamp(1, NETWORKS) as u64)
-            .map(|k| threads.spawn(move || network::train(set, config, config.seed + k, |_| halt())))
+            .map(|k| {
+                let go_on = |_: &Progress| ControlFlow::Continue(());
+                threads.spawn(move || network::train(set, config, config.seed + k, halt, go_on))
+            })
             .collect();
-        let first = network::train(set, config, config.seed, |progress| {
-            let flow = look(progress);
-            stop.store(flow.is_break(), Ordering::Relaxed);
-            flow
-        });
-        if first.is_err() {
-            stop.store(true, Ordering::Relaxed);
-        }
-        let forest =
-            config.trees.then(|| forest::train(set, config, || stop.load(Ordering::Relaxed))).flatten();
+        let first = network::train(set, config, config.seed, halt, look);
+        failed.store(first.is_err(), Ordering::Relaxed);
+        let forest = config.trees.then(|| forest::train(set, config, halt)).flatten();
         let others = others.into_iter().map(|t| t.join().unwrap_or(Err(TrainError::Stopped)));
         let networks = [first].into_iter().chain(others).collect::<Result<Vec<_>, _>>()?;
-        Ok((networks, forest))
+        if halt() { Err(TrainError::Stopped) } else { Ok((networks, forest)) }
     });
     let (trained, forest) = trained?;
     let (best_forest, forest) = forest.unzip();

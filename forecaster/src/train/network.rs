@@ -79,6 +79,7 @@ pub(super) fn train(
     set: &TrainingSet,
     config: &TrainConfig,
     seed: u64,
+    halt: impl Fn() -> bool,
     mut look: impl FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
     let sizes = Sizes { inputs: crate::features::INPUTS, hidden: config.hidden, layers: config.layers };
@@ -97,6 +98,9 @@ pub(super) fn train(
     let (mut rate, mut stale, mut halvings) = (config.learning_rate, 0, 0);
     let (mut curve, mut sum) = (Vec::new(), 0.0);
     while learner.updates < config.max_updates && halvings < HALVINGS {
+        if halt() {
+            return Err(TrainError::Stopped);
+        }
         let warm = ((learner.updates + 1) as f32 / WARM_UP as f32).min(1.0);
         sum += learner.update(rate * warm, false)?;
         let updates = learner.updates;
@@ -134,6 +138,9 @@ pub(super) fn train(
     learner.adam = Adam::new(&best);
     let more = (REFIT * best_at as f32) as usize;
     for update in 0..more {
+        if halt() {
+            return Err(TrainError::Stopped);
+        }
         let warm = ((update + 1) as f32 / WARM_UP as f32).min(1.0);
         learner.update(REFIT_RATE * config.learning_rate * warm, true)?;
     }
