@@ -4,11 +4,10 @@
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use forecaster::engine::MAX_VALUE;
 use forecaster::{Reading, Timestamp};
 use hashbrown::HashMap;
 
-/// Largest value that is taken, as in the engine.
-const MAX_VALUE: f64 = 1e300;
 /// The columns that must be there, in any order.
 const COLUMNS: [&str; 3] = ["series", "timestamp", "value"];
 

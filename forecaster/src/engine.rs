@@ -19,7 +19,7 @@ use crate::series::{Outcome, Rebuilt, Room, Series};
 /// Readings this far ahead of the clock are refused.
 const MAX_AHEAD: i64 = 3600 * SECOND;
 /// Largest value taken: differences and sums of two stay finite.
-const MAX_VALUE: f64 = 1e300;
+pub const MAX_VALUE: f64 = 1e300;
 /// First byte of an encoded state; to be raised with every change of what a series keeps.
 pub const STATE_VERSION: u8 = 2;
 /// Readings kept while a model is being brought up to date; beyond it the model is not installed.
