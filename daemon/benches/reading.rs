@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forecaster::features::INPUTS;
-use forecaster::weights::{Sizes, Weights};
+use forecaster::weights::{Cell, Sizes, Weights};
 use forecaster::{Engine, Installed, Model, StreamSpec};
 use vidente::catalog::Catalog;
 use vidente::config::Config;
@@ -23,7 +23,7 @@ fn ingest(horizon: usize, trained: bool) -> Option<Ingest> {
     let config = Config::parse(&text).ok()?;
     let mut engine = Engine::new([StreamSpec { horizon, ..StreamSpec::default() }]);
     if trained {
-        let weights = Weights::random(Sizes { inputs: INPUTS, hidden: 32, layers: 1 }, 1);
+        let weights = Weights::random(Sizes { cell: Cell::Lstm, inputs: INPUTS, hidden: 32, layers: 1 }, 1);
         let model = Arc::new(Model::new(vec![weights.clone(), weights]));
         engine.set_model(0, Installed { id: 1, name: "climate-1".into(), version: 1, model });
     }
@@ -50,6 +50,7 @@ fn reading(c: &mut Criterion) {
                     ack: None,
                     arrived: Instant::now(),
                     arrived_at: NOW,
+                    share: None,
                 })
                 .collect();
             let (mut effects, mut turn) = (Effects::default(), 0_usize);

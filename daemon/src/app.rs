@@ -1,51 +1,34 @@
 //! All wiring: channels, tasks, the order in which they start and stop.
 //!
 //! ```text
-//! broker ═▶ inlet ──▶ ENGINE ──▶ recorder ═▶ store ──ack after commit──▶ inlet
-//!                       │  └──▶ out queue ──▶ outlet ═▶ broker
-//!                       └──◀▶ trainer, HTTP
+//! the path of a reading: broker ═▶ inlet ──▶ ENGINE ──▶ recorder ═▶ store, or spool
+//!                                              │
+//! beside it:                                   └──◀▶ trainer, HTTP
 //! ```
-//! To stop, the inputs close, and each part ends when the one before it has: the inlet lets go of
-//! the engine, the engine of the recorder and the out queue, the recorder of the inlet's acks.
+//! The path itself is laid in `path.rs`, where simulations lay it, too.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::admin::{self, Admin, Pages};
+use crate::admin::{self, Admin, Gate, Pages};
 use crate::config::Config;
-use crate::engine_thread::EngineThread;
-use crate::ingest::Ingest;
 use crate::message::{Message, Query};
 use crate::metrics::Metrics;
-use crate::mqtt;
-use crate::outqueue::OutQueue;
+use crate::path::{self, Bounds, Path, open_spool};
 use crate::ready::Ready;
-use crate::recorder::{Backlog, Recorder};
-use crate::restore::{self, Restored};
 use crate::store::{SeriesPage, Store};
-use crate::supervise::Tasks;
-use crate::trainer::Trainer;
+use crate::supervise::{Tasks, until_stopped};
+use crate::trainer::{Demands, Trainer};
 use crate::training;
+use crate::world::Real;
 
-/// Messages on the way from the inlet to the engine.
-const INBOX: usize = 8192;
-/// Rows of readings and forecasts that the recorder may hold while the store is away: some 20 MB.
-const BACKLOG: usize = 200_000;
-/// Forecast steps on the way to the broker, some 15 MB as messages.
-const OUT_QUEUE: usize = 65_536;
 /// How long stopping may take.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
-/// How long the outlet may take to hand over what is queued when it stops.
-const DRAIN_LIMIT: Duration = Duration::from_secs(5);
-/// Longest wait between two tries to open the store.
-const STORE_RETRY: Duration = Duration::from_secs(5);
-/// Time between two looks for series that fell silent.
-const TICK_EVERY: Duration = Duration::from_millis(500);
+pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// Time between two looks for what retention lets go.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
@@ -61,7 +44,7 @@ impl Pages for Store {
 #[derive(Debug)]
 pub struct Started {
     /// Where HTTP is served.
-    pub http: SocketAddr,
+    pub url: String,
     /// What is ready.
     pub ready: Arc<Ready>,
 }
@@ -78,84 +61,67 @@ pub async fn run(
     let config = Arc::new(config);
     let metrics = Metrics::new(config.stream.iter().map(|s| s.name.as_str()))?;
     let ready = Arc::new(Ready::default());
-    let (engine, inbox) = mpsc::channel::<Message>(INBOX);
+    let bounds = Bounds::default();
+    let (engine, inbox) = mpsc::channel::<Message>(bounds.inbox);
     let mut tasks = Tasks::default();
+
+    // From here on the signal does not end the process.
+    let asked_to_train = signal(SignalKind::user_defined1()).context("listening for SIGUSR1")?;
 
     // HTTP comes first, so that probes and metrics tell of a store that is away.
     let listener = TcpListener::bind(&config.http.listen)
         .await
         .with_context(|| format!("[http] listen: cannot bind {}", config.http.listen))?;
     let http = listener.local_addr()?;
-    let token = match &config.http.token_file {
-        Some(file) => {
-            let text =
-                std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-            Some(text.trim_end().to_owned())
-        }
-        None => None,
-    };
+    let (gate, tls) = (Gate::open(&config.http)?, admin::tls(&config.http)?);
 
     let store = Store::open(&config.store).await?;
+    let mut spool = open_spool(&config, &metrics)?;
+    let demands = Arc::new(Demands::new(config.stream.iter().map(|s| s.name.clone())));
     let admin = Admin {
+        demands: demands.clone(),
         metrics: metrics.clone(),
         ready: ready.clone(),
         engine: engine.downgrade(),
         pages: store.clone(),
-        token,
+        gate,
     };
-    tasks.spawn("http", admin::serve(listener, admin.router(), stop.clone()));
-    started(Started { http, ready: ready.clone() });
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tasks.spawn("http", admin::serve(listener.into_std()?, tls, admin.router(), stop.clone()));
+    started(Started { url: format!("{scheme}://{http}/"), ready: ready.clone() });
+    let world = Real { store: store.clone() };
     let restored = tokio::select! {
-        restored = restore(&store, &config, &ready, &metrics) => restored?,
+        restored = path::restore(&world, &mut spool, &config, &ready, &metrics) => restored?,
         // HTTP is all there is to end yet.
         ended = tasks.until_stopped(&mut stop) => return ended,
     };
-    let Restored { engine: restored_engine, catalog, ids, installed } = restored;
-
-    // The path of a reading, from its end to its beginning.
-    let (records, recorded) = mpsc::unbounded_channel();
-    let (acks, acked) = mpsc::unbounded_channel();
-    let longest = config.stream.iter().map(|s| s.horizon).max().unwrap_or(1).max(1);
-    let backlog = Backlog::new(BACKLOG, metrics.store_queue.clone());
-    let out = Arc::new(OutQueue::new(OUT_QUEUE / longest, metrics.clone()));
-    let streams = config.stream.iter().map(|s| s.name.clone()).collect();
-    let stream_of = catalog.iter().map(|e| e.stream).collect();
-    let recorder = Recorder::new(store.clone(), metrics.clone(), backlog.clone(), ids, streams, stream_of);
-    tasks.spawn_plain("recorder", recorder.run(recorded, acks));
-    tasks.spawn("outlet", mqtt::run_outlet(config.mqtt.clone(), out.clone(), metrics.clone(), DRAIN_LIMIT));
-    let ingest = Ingest::new(&config, restored_engine, catalog, metrics.clone());
-    let thread = EngineThread {
-        ingest,
-        inbox,
-        records,
-        backlog: backlog.clone(),
-        out: out.clone(),
+    let installed = restored.installed.clone();
+    let path = Path {
+        world: world.clone(),
+        config: config.clone(),
         metrics: metrics.clone(),
+        ready: ready.clone(),
+        restored,
+        spool,
+        bounds,
+        engine: engine.clone(),
+        inbox,
     };
-    let ended = thread_of(thread)?;
-    tasks.spawn("engine", async move {
-        let result = ended.await.context("the engine thread panicked");
-        out.close();
-        result
-    });
-    let filters = config.stream.iter().map(|s| s.topic.filter()).collect();
-    let inlet = mqtt::run_inlet(
-        config.mqtt.clone(),
-        filters,
-        mqtt::Intake { engine: engine.clone(), backlog },
-        acked,
-        ready.clone(),
-        metrics.clone(),
-        stop.clone(),
-    );
-    tasks.spawn("inlet", inlet);
+    path.start(&mut tasks, &stop)?;
 
     // Beside it.
-    let trainer =
-        Trainer { config: config.clone(), store: store.clone(), engine: engine.clone(), metrics, installed };
+    let trainer = Trainer {
+        config: config.clone(),
+        store: store.clone(),
+        engine: engine.clone(),
+        metrics,
+        installed,
+        demands: demands.clone(),
+        next: 0,
+        again: None,
+    };
     tasks.spawn("trainer", trainer.run(stop.clone()));
-    tasks.spawn("checkpoints", checkpoints(config.store.checkpoint_every, engine.downgrade(), stop.clone()));
-    tasks.spawn("ticks", ticks(ready.clone(), engine.downgrade(), stop.clone()));
+    tasks.spawn("signals", train_on_signal(asked_to_train, demands, stop.clone()));
     tasks.spawn("watchdog", watchdog(ready, engine.downgrade(), stop.clone()));
     if let Some(retention) = config.store.retention {
         tasks.spawn("retention", prune(store, retention, stop.clone()));
@@ -169,79 +135,15 @@ pub async fn run(
     tasks.finish(STOP_LIMIT).await
 }
 
-/// Runs work to its end, unless it is time to stop.
-async fn until_stopped<T>(stop: &mut watch::Receiver<bool>, work: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        result = work => Some(result),
-        _ = stop.wait_for(|stop| *stop) => None,
-    }
-}
-
-/// Waits for the store, however long it is away, and restores the series from it.
-async fn restore(
-    store: &Store,
-    config: &Config,
-    ready: &Ready,
-    metrics: &Metrics,
-) -> anyhow::Result<Restored> {
-    let mut wait = Duration::from_millis(200);
-    while let Err(error) = store.migrate().await {
-        tracing::warn!("the store is not there yet, trying again: {error}");
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(STORE_RETRY);
-    }
-    metrics.store_up.set(1);
-    ready.set_migrated();
-    let restored = restore::restore(store, config).await.context("restoring the series")?;
-    ready.set_restored();
-    tracing::info!(series = restored.catalog.len(), "restored");
-    Ok(restored)
-}
-
-/// Starts the engine's thread; the receiver hears of its end, or of the sender's if it panicked.
-fn thread_of(thread: EngineThread) -> anyhow::Result<oneshot::Receiver<()>> {
-    let (done, ended) = oneshot::channel();
-    std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
-        thread.run();
-        // The daemon waits for this unless it is past its deadline.
-        let _ = done.send(());
-    })?;
-    Ok(ended)
-}
-
-async fn checkpoints(
-    every: Duration,
-    engine: mpsc::WeakSender<Message>,
+/// Asks for a training run of every stream on SIGUSR1.
+async fn train_on_signal(
+    mut asked: Signal,
+    demands: Arc<Demands>,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let work = async {
-        loop {
-            tokio::time::sleep(every).await;
-            let Some(engine) = engine.upgrade() else { return };
-            if engine.send(Message::Checkpoint).await.is_err() {
-                return;
-            }
-        }
-    };
-    until_stopped(&mut stop, work).await;
-    Ok(())
-}
-
-/// Has the engine look for series that fell silent.
-async fn ticks(
-    ready: Arc<Ready>,
-    engine: mpsc::WeakSender<Message>,
-    mut stop: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
-    let work = async {
-        loop {
-            tokio::time::sleep(TICK_EVERY).await;
-            let Some(engine) = engine.upgrade() else { return };
-            // Without a subscription nobody can be heard.
-            let message = Message::Tick { at: Instant::now(), listening: ready.missing().is_empty() };
-            if engine.send(message).await.is_err() {
-                return;
-            }
+        while asked.recv().await.is_some() {
+            demands.ask(None);
         }
     };
     until_stopped(&mut stop, work).await;

@@ -33,6 +33,9 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Train once now, on what is stored
     Train(TrainArgs),
+    /// Look at the models that were trained, and choose which one forecasts
+    #[command(subcommand)]
+    Models(ModelsCommand),
     /// Validate the configuration; exit status 0, or 78 with file, key, reason and fix
     Check(ConfigArgs),
     /// Bring the store's schema up to date
@@ -142,6 +145,147 @@ pub struct TrainArgs {
     /// Train this stream only
     #[arg(long, value_name = "NAME")]
     pub stream: Option<String>,
+}
+
+/// `vidente models`.
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// All models: what they learned from, how good they are, which one forecasts
+    #[command(after_help = "Example: vidente models list --stream climate")]
+    List(ListArgs),
+    /// Everything about one model, with the curve of its training
+    #[command(after_help = "Example: vidente models show climate-12")]
+    Show(ShowArgs),
+    /// Let a model forecast from now on, on probation
+    #[command(after_help = "Example: vidente models promote climate-11")]
+    Promote(PromoteArgs),
+    /// Go back to the model that forecast before the present one
+    #[command(
+        after_help = "Example: vidente models rollback --stream climate --reason \"too slow after the move\""
+    )]
+    Rollback(RollbackArgs),
+    /// Take in a model that was trained elsewhere, such as in PyTorch: it is tried on the stored readings and
+    /// becomes a candidate
+    #[command(after_help = "Example: vidente models import climate.safetensors --stream climate\n\n\
+                      The file is safetensors with the names of torch.nn.LSTM, GRU or RNN; the README says what its \
+                      header holds, and deploy/examples/train_in_pytorch.py makes one.")]
+    Import(ImportArgs),
+    /// Write what a network sees of readings, to train one elsewhere
+    #[command(
+        after_help = "Example: vidente models inputs --input readings.csv --output inputs.safetensors\n         \
+                      vidente models inputs --stream climate --output inputs.safetensors"
+    )]
+    Inputs(InputsArgs),
+    /// Write a model to a file, in the layout of torch.nn.LSTM, GRU or RNN
+    #[command(after_help = "Example: vidente models export climate-12 --output climate-12.safetensors")]
+    Export(ExportArgs),
+}
+
+/// `vidente models list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Models of this stream only
+    #[arg(long, value_name = "NAME")]
+    pub stream: Option<String>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vidente models show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Name of the model, as `vidente models list` shows it
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vidente models promote`.
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    /// Name of the model, as `vidente models list` shows it
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// `vidente models rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Stream whose champion goes
+    #[arg(long, value_name = "NAME")]
+    pub stream: String,
+    /// Why, to be read in `vidente models list`
+    #[arg(long, value_name = "TEXT", default_value = "rolled back by command")]
+    pub reason: String,
+}
+
+/// `vidente models export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Name of the model, as `vidente models list` shows it
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// File to write
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub output: PathBuf,
+    /// Overwrite the file if it is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `vidente models import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The model
+    #[arg(value_name = "FILE.safetensors")]
+    pub file: PathBuf,
+    /// Stream that it is for
+    #[arg(long, value_name = "NAME")]
+    pub stream: String,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// `vidente models inputs`.
+#[derive(Debug, Args)]
+pub struct InputsArgs {
+    /// CSV with the columns series, timestamp and value [default: the stored readings of --stream]
+    #[arg(long, value_name = "FILE.csv", required_unless_present = "stream", conflicts_with_all = ["stream", "config"])]
+    pub input: Option<PathBuf>,
+    /// Stream whose stored readings are meant, back by training.window
+    #[arg(long, value_name = "NAME")]
+    pub stream: Option<String>,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Time between the CSV's readings [default: learned per series]
+    #[arg(long, value_name = "DURATION", value_parser = interval, requires = "input")]
+    pub interval: Option<Duration>,
+    /// File to write
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub output: PathBuf,
+    /// Overwrite the file if it is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -2,7 +2,7 @@
 //! to the outgoing queue. It waits for nobody.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
@@ -15,14 +15,15 @@ use crate::message::{
 };
 use crate::metrics::Metrics;
 use crate::outqueue::OutQueue;
-use crate::record::StateRow;
+use crate::record::{ModelChange, StateRow};
 use crate::recorder::{Backlog, Record};
+use crate::trainer::StreamWatch;
 
 /// Messages taken at a time.
-const BURST: usize = 256;
-/// States checkpointed between two bursts, so that a checkpoint of many series delays no forecast.
-const SLICE: usize = 128;
+pub(crate) const BURST: usize = 256;
 
+/// Between two looks for room at the end.
+pub(crate) const ROOM_EVERY: Duration = Duration::from_millis(2);
 /// Series looked at between two bursts for having fallen silent.
 const LOOKS: usize = 1024;
 
@@ -40,75 +41,166 @@ pub struct EngineThread {
     pub out: Arc<OutQueue>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// States checkpointed between two bursts, so that a checkpoint of many series delays no forecast.
+    pub slice: usize,
+}
+
+/// What stands between two bursts.
+pub(crate) struct Rounds {
+    pub(crate) engine: EngineThread,
+    /// Messages to be handled next.
+    pub(crate) burst: Vec<Message>,
+    effects: Effects,
+    record: Record,
+    saving: Saving,
+    /// The tick whose series are still to be looked at.
+    tick: Option<Instant>,
+}
+
+/// Checkpoints under way.
+#[derive(Default)]
+struct Saving {
+    /// States still to be checkpointed of those that were due.
+    due: usize,
+    /// Told when the store holds the last checkpoint.
+    committed: Option<oneshot::Receiver<()>>,
+    /// What changes the champion once all states that are due have been handed to the recorder …
+    changes: Vec<ModelChange>,
+    /// … and who is told of that.
+    told: Vec<oneshot::Sender<()>>,
+}
+
+impl Saving {
+    fn hand_over(&mut self, record: &mut Record) {
+        record.batch.models.append(&mut self.changes);
+        record.committed.append(&mut self.told);
+    }
+}
+
+impl Rounds {
+    pub(crate) fn new(engine: EngineThread) -> Rounds {
+        Rounds {
+            engine,
+            burst: Vec::with_capacity(BURST),
+            effects: Effects::default(),
+            record: Record::default(),
+            saving: Saving::default(),
+            tick: None,
+        }
+    }
+
+    /// Whether there is nothing to do before the next message. Where there is no room for states, a
+    /// message comes soon: ticks do.
+    pub(crate) fn idle(&self) -> bool {
+        !self.may_save() && self.tick.is_none()
+    }
+
+    fn may_save(&self) -> bool {
+        self.saving.due > 0 && self.engine.backlog.has_room_for_states()
+    }
+
+    /// Does a part of what takes long, if there is any, and handles a burst.
+    pub(crate) fn next(&mut self) {
+        let may_save = self.may_save();
+        let Rounds { engine, burst, effects, record, saving, tick } = self;
+        if may_save || tick.is_some() {
+            while burst.len() < BURST
+                && let Ok(message) = engine.inbox.try_recv()
+            {
+                burst.push(message);
+            }
+            if may_save {
+                let slice = engine.slice;
+                engine.checkpoint(saving.due.min(slice), record);
+                saving.due = saving.due.saturating_sub(slice);
+                if saving.due == 0 {
+                    let (tell, told) = oneshot::channel();
+                    record.committed.push(tell);
+                    saving.committed = Some(told);
+                    saving.hand_over(record);
+                }
+            }
+            *tick = tick.filter(|at| engine.ingest.silences(*at, true, LOOKS, effects));
+        }
+        for message in burst.drain(..) {
+            match message {
+                Message::Packet(packet) => engine.packet(packet, effects, record),
+                Message::Query(query) => engine.answer(query),
+                Message::Trainer(message) => {
+                    // A state taken before must not stand in one record with the one taken after.
+                    engine.flush(effects, record);
+                    engine.train(message, saving, record);
+                    engine.flush(effects, record);
+                }
+                Message::Tick { at, listening } => {
+                    // While the store is away and memory is full, the inlet takes nothing in.
+                    let listening = listening && engine.backlog.has_room();
+                    if engine.ingest.silences(at, listening, LOOKS, effects) {
+                        *tick = Some(at);
+                    }
+                }
+                // While the last one waits for the store, another would only fill memory.
+                Message::Checkpoint => {
+                    let last = saving.committed.as_mut();
+                    if saving.due == 0 && last.is_none_or(|c| c.try_recv() != Err(TryRecvError::Empty)) {
+                        saving.due = engine.ingest.engine.unsaved();
+                        saving.committed = None;
+                    }
+                }
+            }
+        }
+        engine.quality();
+        engine.flush(effects, record);
+    }
+
+    /// At the end: checkpoints a part of what moved, if the store takes it. Without that the next start
+    /// replays more readings.
+    pub(crate) fn finish(&mut self) -> Left {
+        let Rounds { engine, effects, record, saving, .. } = self;
+        engine.flush(effects, record);
+        if engine.ingest.engine.unsaved() > 0 {
+            if engine.backlog.is_away() {
+                return Left::Nothing;
+            }
+            if !engine.backlog.has_room_for_states() {
+                return Left::NoRoom;
+            }
+            engine.checkpoint(engine.slice, record);
+        }
+        if engine.ingest.engine.unsaved() > 0 {
+            engine.flush(effects, record);
+            return Left::More;
+        }
+        saving.hand_over(record);
+        engine.flush(effects, record);
+        Left::Nothing
+    }
+}
+
+/// What is left to do at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    Nothing,
+    /// More at once.
+    More,
+    /// More, once there is room.
+    NoRoom,
 }
 
 impl EngineThread {
     /// Runs until every sender of messages is gone, then checkpoints all that moved.
-    pub fn run(mut self) {
-        let mut burst = Vec::with_capacity(BURST);
-        let mut effects = Effects::default();
-        let mut record = Record::default();
-        // States still to be checkpointed of those that were due at the last tick.
-        let mut due = 0_usize;
-        // The tick whose series are still to be looked at.
-        let mut tick: Option<Instant> = None;
-        // Told when the store holds the last checkpoint.
-        let mut committed: Option<oneshot::Receiver<()>> = None;
-        loop {
-            if due == 0 && tick.is_none() {
-                if self.inbox.blocking_recv_many(&mut burst, BURST) == 0 {
-                    break;
-                }
-            } else {
-                while burst.len() < BURST
-                    && let Ok(message) = self.inbox.try_recv()
-                {
-                    burst.push(message);
-                }
-                if due > 0 {
-                    self.checkpoint(due.min(SLICE), &mut record);
-                    due = due.saturating_sub(SLICE);
-                    if due == 0 {
-                        let (tell, told) = oneshot::channel();
-                        record.committed.push(tell);
-                        committed = Some(told);
-                    }
-                }
-                tick = tick.filter(|at| self.ingest.silences(*at, true, LOOKS, &mut effects));
-            }
-            for message in burst.drain(..) {
-                match message {
-                    Message::Packet(packet) => self.packet(packet, &mut effects, &mut record),
-                    Message::Query(query) => self.answer(query),
-                    Message::Trainer(message) => {
-                        // A state taken before must not stand in one record with the one taken after.
-                        self.flush(&mut effects, &mut record);
-                        self.train(message, &mut record);
-                        self.flush(&mut effects, &mut record);
-                    }
-                    Message::Tick { at, listening } => {
-                        // While the store is away and memory is full, the inlet takes nothing in.
-                        let listening = listening && self.backlog.has_room();
-                        if self.ingest.silences(at, listening, LOOKS, &mut effects) {
-                            tick = Some(at);
-                        }
-                    }
-                    // While the last one waits for the store, another would only fill memory.
-                    Message::Checkpoint => {
-                        if due == 0
-                            && committed.as_mut().is_none_or(|c| c.try_recv() != Err(TryRecvError::Empty))
-                        {
-                            due = self.ingest.engine.unsaved();
-                            committed = None;
-                        }
-                    }
-                }
-            }
-            self.quality();
-            self.flush(&mut effects, &mut record);
+    pub fn run(self) {
+        let mut rounds = Rounds::new(self);
+        while !rounds.idle() || rounds.engine.inbox.blocking_recv_many(&mut rounds.burst, BURST) > 0 {
+            rounds.next();
         }
-        self.checkpoint(usize::MAX, &mut record);
-        self.flush(&mut effects, &mut record);
+        loop {
+            match rounds.finish() {
+                Left::Nothing => break,
+                Left::More => {}
+                Left::NoRoom => std::thread::sleep(ROOM_EVERY),
+            }
+        }
     }
 
     fn packet(&mut self, packet: Packet, effects: &mut Effects, record: &mut Record) {
@@ -150,39 +242,79 @@ impl EngineThread {
             }
             let version = self.ingest.engine.installed(stream).map_or(0, |m| m.version);
             metrics.model_version.set(version);
+            metrics.probation.set(i64::from(self.ingest.engine.probation(stream).is_some()));
         }
     }
 
-    fn train(&mut self, message: TrainerMessage, record: &mut Record) {
+    fn train(&mut self, message: TrainerMessage, saving: &mut Saving, record: &mut Record) {
         match message {
             TrainerMessage::OpenJournal { stream, committed } => {
                 self.ingest.engine.open_journal(stream);
                 record.committed.push(committed);
             }
             TrainerMessage::CloseJournal { stream } => self.ingest.engine.close_journal(stream),
-            TrainerMessage::Install { stream, model, states, promote, installed } => {
-                let (id, name) = (model.id, model.name.clone());
-                let taken = self.ingest.engine.install(stream, model, states);
+            TrainerMessage::TakeJournal { stream, reply } => {
+                drop(reply.send(self.ingest.engine.take_journal(stream)));
+            }
+            TrainerMessage::Install { stream, model, states, change, probation, installed, committed } => {
+                let name = model.name.clone();
+                let taken = self.ingest.engine.install(stream, model, states, probation);
                 if taken {
                     tracing::info!(stream = %self.ingest.stream_name(stream), model = %name, "model installed");
-                    // The states under the new model commit together with its promotion, so that a
-                    // restart finds either both or neither.
-                    self.checkpoint(usize::MAX, record);
-                    record.batch.promote.extend(promote.then_some(id));
+                    self.changed(change, committed, saving, record);
                 }
                 // The trainer may be stopping.
                 let _ = installed.send(taken);
             }
+            TrainerMessage::Uninstall { stream, change, committed } => {
+                self.ingest.engine.uninstall(stream);
+                tracing::info!(stream = %self.ingest.stream_name(stream), "model taken out");
+                self.changed(change, committed, saving, record);
+            }
+            TrainerMessage::ResumeProbation { stream, before, states, tally } => {
+                self.ingest.engine.resume_probation(stream, before, states, tally);
+            }
+            TrainerMessage::EndProbation { stream } => self.ingest.engine.end_probation(stream),
+            TrainerMessage::ResetDrift { stream } => self.ingest.engine.reset_drift(stream),
+        }
+    }
+
+    /// The champion changes in the store once that holds all states under the new model. A process that ends
+    /// before leaves states of a model that is not champion, which a restart rebuilds.
+    fn changed(
+        &mut self,
+        change: Option<ModelChange>,
+        committed: oneshot::Sender<()>,
+        saving: &mut Saving,
+        record: &mut Record,
+    ) {
+        saving.due = self.ingest.engine.unsaved();
+        saving.changes.extend(change);
+        saving.told.push(committed);
+        if saving.due == 0 {
+            saving.hand_over(record);
         }
     }
 
     fn answer(&mut self, query: Query) {
         // Whoever asked may have gone away.
         match query {
+            Query::Series(reply) if reply.is_closed() => {}
             Query::Series(reply) => drop(reply.send(self.series())),
             Query::Streams(reply) => drop(reply.send(self.streams())),
             Query::Handles(reply) => self.handles(reply),
+            Query::Watch(reply) => drop(reply.send(self.watch())),
         }
+    }
+
+    fn watch(&self) -> Vec<StreamWatch> {
+        let engine = &self.ingest.engine;
+        let watch = |stream| StreamWatch {
+            model: engine.installed(stream).map(|m| m.id),
+            drift: engine.drift(stream),
+            probation: engine.probation(stream),
+        };
+        (0..self.ingest.streams().count()).map(watch).collect()
     }
 
     fn handles(&self, reply: oneshot::Sender<hashbrown::HashMap<Arc<str>, forecaster::SeriesHandle>>) {

@@ -21,7 +21,6 @@ use crate::payload::{Decoded, Decoder, Field};
 use crate::record::WriteBatch;
 use crate::topic::{self, Outputs, Pattern};
 
-pub(crate) use anomalies::SILENCE;
 use anomalies::Steady;
 
 /// Name in messages of the forecast made without a trained model.
@@ -65,6 +64,9 @@ pub struct Ingest {
     metrics: Arc<Metrics>,
     decoded: Decoded,
     steady: Steady,
+    /// Whether the newest reading of each series was recorded since the start. One of before may have
+    /// been rejected for want of room: of that the store knows.
+    recorded: Vec<bool>,
 }
 
 /// What is the same for all readings of a message.
@@ -107,6 +109,7 @@ impl Ingest {
             metrics,
             decoded: Decoded::default(),
             steady: Steady::start(),
+            recorded: Vec::new(),
         }
     }
 
@@ -263,18 +266,29 @@ impl Ingest {
             _ => origin.now,
         });
         let reading = Reading { time, value };
-        let late = match self.engine.observe(handle, reading, origin.now) {
+        let place = handle as usize;
+        if self.recorded.len() <= place {
+            self.recorded.resize(place + 1, false);
+        }
+        let (late, news) = match self.engine.observe(handle, reading, origin.now) {
             Verdict::NotFinite => return Err(Rejection::NotFinite),
             Verdict::Future => return Err(Rejection::Future),
+            // Counted by the recorder, as below, if the store has it.
+            Verdict::Duplicate if origin.store && !std::mem::replace(&mut self.recorded[place], true) => {
+                (true, false)
+            }
             Verdict::Duplicate => return Err(Rejection::Duplicate),
             // Counted by the recorder: an old reading that comes twice is a duplicate.
-            Verdict::Late => true,
+            Verdict::Late => (true, true),
             Verdict::Accepted(outcome) => {
+                self.recorded[place] = origin.store;
                 self.publish(handle, reading, &outcome, origin, effects);
-                false
+                (false, true)
             }
         };
-        self.heard(handle, reading, origin, effects);
+        if news {
+            self.heard(handle, reading, origin, effects);
+        }
         if !origin.store {
             return Err(Rejection::StoreFull);
         }

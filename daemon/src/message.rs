@@ -1,10 +1,16 @@
 //! What reaches the engine thread, and what it answers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
+use forecaster::{Installed, Journal, Model, Rebuilt, SeriesHandle, Tally};
+use hashbrown::HashMap;
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::record::ModelChange;
+use crate::trainer::StreamWatch;
 
 /// Permission to acknowledge one packet, once everything in it is durable.
 ///
@@ -33,6 +39,8 @@ pub struct Packet {
     pub arrived: Instant,
     /// When it arrived, microseconds since the Unix epoch, for streams without a time field.
     pub arrived_at: i64,
+    /// Its share of the bytes that may be under way to the engine; none for a small body.
+    pub share: Option<OwnedSemaphorePermit>,
 }
 
 /// Everything the engine thread is told.
@@ -61,7 +69,9 @@ pub enum Query {
     /// All series, ordered by key.
     Series(oneshot::Sender<Vec<SeriesSnapshot>>),
     /// Handle of every series by its key.
-    Handles(oneshot::Sender<hashbrown::HashMap<std::sync::Arc<str>, forecaster::SeriesHandle>>),
+    Handles(oneshot::Sender<HashMap<Arc<str>, SeriesHandle>>),
+    /// How each stream's model does, by position.
+    Watch(oneshot::Sender<Vec<StreamWatch>>),
     /// All streams.
     Streams(oneshot::Sender<Vec<StreamSnapshot>>),
 }
@@ -77,6 +87,13 @@ pub enum TrainerMessage {
         /// Told when the store holds everything accepted so far.
         committed: oneshot::Sender<()>,
     },
+    /// Hand over what was kept so far, and go on keeping.
+    TakeJournal {
+        /// Position of the stream in the configuration.
+        stream: usize,
+        /// Told the readings; none if there were too many to be kept.
+        reply: oneshot::Sender<Option<Journal>>,
+    },
     /// The model will not come after all: stop keeping inputs.
     CloseJournal {
         /// Position of the stream in the configuration.
@@ -87,13 +104,47 @@ pub enum TrainerMessage {
         /// Position of the stream in the configuration.
         stream: usize,
         /// The model.
-        model: forecaster::engine::Installed,
+        model: Installed,
         /// What the model makes of each series' stored readings.
-        states: Vec<(forecaster::SeriesHandle, forecaster::Rebuilt)>,
-        /// Whether the commit that follows makes it the champion.
-        promote: bool,
+        states: Vec<(SeriesHandle, Rebuilt)>,
+        /// What the commit that follows does to the champion.
+        change: Option<ModelChange>,
+        /// Whether the model before goes on in its shadow.
+        probation: bool,
         /// Told whether the engine took it.
         installed: oneshot::Sender<bool>,
+        /// Told when the store holds the states under the new model.
+        committed: oneshot::Sender<()>,
+    },
+    /// Take the model out.
+    Uninstall {
+        /// Position of the stream in the configuration.
+        stream: usize,
+        /// What the commit that follows does to the champion.
+        change: Option<ModelChange>,
+        /// Told when the store holds the states without it.
+        committed: oneshot::Sender<()>,
+    },
+    /// Let a model go on in the shadow of the champion.
+    ResumeProbation {
+        /// Position of the stream in the configuration.
+        stream: usize,
+        /// The model before; none for the online experts alone.
+        before: Option<Arc<Model>>,
+        /// What it makes of each series' stored readings.
+        states: HashMap<SeriesHandle, Rebuilt>,
+        /// What was counted before the restart.
+        tally: Tally,
+    },
+    /// Let go of the model in the shadow.
+    EndProbation {
+        /// Position of the stream in the configuration.
+        stream: usize,
+    },
+    /// Take how forecasts do from here on for what is usual.
+    ResetDrift {
+        /// Position of the stream in the configuration.
+        stream: usize,
     },
 }
 

@@ -7,6 +7,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::store::Trouble;
+
 /// Why a reading was not stored. The set is closed, so the label stays bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
@@ -94,6 +96,12 @@ pub struct StreamMetrics {
     pub relative_error: Gauge,
     /// `vidente_model_version`.
     pub model_version: IntGauge,
+    /// `vidente_model_probation`.
+    pub probation: IntGauge,
+    /// `vidente_model_rollbacks_total`.
+    pub rollbacks: IntCounter,
+    /// `vidente_drifts_total`.
+    pub drifts: IntCounter,
     rejected: [IntCounter; Rejection::ALL.len()],
 }
 
@@ -124,6 +132,17 @@ pub struct Metrics {
     pub mqtt_connected: IntGauge,
     /// `vidente_store_queue_readings`.
     pub store_queue: IntGauge,
+    /// `vidente_spool_bytes`.
+    pub spool_bytes: IntGauge,
+    /// `vidente_spool_readings`.
+    pub spool_readings: IntGauge,
+    /// `vidente_spool_recovered_readings_total`.
+    pub spool_recovered: IntCounter,
+    /// `vidente_spool_max_bytes`.
+    pub spool_max_bytes: IntGauge,
+    /// `vidente_spool_writable`.
+    pub spool_writable: IntGauge,
+    store_trouble: [IntGauge; Trouble::ALL.len()],
 }
 
 impl Metrics {
@@ -138,11 +157,12 @@ impl Metrics {
             registry.register(Box::new(vec.clone()))?;
             prometheus::Result::Ok(vec)
         };
-        let int_gauges = |name: &str, help: &str| {
-            let vec = IntGaugeVec::new(Opts::new(name, help), &["stream"])?;
+        let labelled = |name: &str, help: &str, label: &str| {
+            let vec = IntGaugeVec::new(Opts::new(name, help), &[label])?;
             registry.register(Box::new(vec.clone()))?;
             prometheus::Result::Ok(vec)
         };
+        let int_gauges = |name: &str, help: &str| labelled(name, help, "stream");
         let gauges = |name: &str, help: &str| {
             let vec = GaugeVec::new(Opts::new(name, help), &["stream"])?;
             registry.register(Box::new(vec.clone()))?;
@@ -186,6 +206,17 @@ impl Metrics {
             "Recent mean absolute error one step ahead over that of the naive forecast.",
         )?;
         let model_version = int_gauges("vidente_model_version", "Version of the model in use; 0 is naive.")?;
+        let probation = int_gauges("vidente_model_probation", "1 while the model in use is on probation.")?;
+        let rollbacks = counters(
+            "vidente_model_rollbacks_total",
+            "Champions that did not pass their probation.",
+            &["stream"],
+        )?;
+        let drifts = counters(
+            "vidente_drifts_total",
+            "Training runs begun because forecasts became worse.",
+            &["stream"],
+        )?;
         let stored = IntCounter::new("vidente_readings_stored_total", "Readings committed to the store.")?;
         registry.register(Box::new(stored.clone()))?;
         let latency = Histogram::with_opts(
@@ -209,7 +240,27 @@ impl Metrics {
         registry.register(Box::new(training_duration.clone()))?;
         let store_up = int_gauge("vidente_store_up", "1 while the store takes writes.")?;
         let mqtt_connected = int_gauge("vidente_mqtt_connected", "1 while the incoming connection stands.")?;
-        let store_queue = int_gauge("vidente_store_queue_readings", "Readings waiting to be committed.")?;
+        let store_queue = int_gauge(
+            "vidente_store_queue_readings",
+            "Readings that wait in memory, neither committed nor in the spool.",
+        )?;
+        let store_trouble = labelled(
+            "vidente_store_trouble",
+            "1 for what is the matter with the store while it is away or slow.",
+            "kind",
+        )?;
+        let spool_bytes = int_gauge("vidente_spool_bytes", "Bytes of the spool on disk.")?;
+        let spool_readings =
+            int_gauge("vidente_spool_readings", "Readings in the spool that are not in the store.")?;
+        let spool_recovered = IntCounter::new(
+            "vidente_spool_recovered_readings_total",
+            "Readings that the process before received, stored from the spool at the start.",
+        )?;
+        registry.register(Box::new(spool_recovered.clone()))?;
+        let spool_max_bytes =
+            int_gauge("vidente_spool_max_bytes", "Bytes that the spool may take; 0: there is none.")?;
+        let spool_writable =
+            int_gauge("vidente_spool_writable", "1 unless the spool is full, broken or not there.")?;
         let unknown = |gauge: Gauge| {
             // 0 would read as a perfect error, or an interval that never holds.
             gauge.set(f64::NAN);
@@ -227,6 +278,9 @@ impl Metrics {
                 coverage: unknown(coverage.with_label_values(&[s])),
                 relative_error: unknown(relative_error.with_label_values(&[s])),
                 model_version: model_version.with_label_values(&[s]),
+                probation: probation.with_label_values(&[s]),
+                rollbacks: rollbacks.with_label_values(&[s]),
+                drifts: drifts.with_label_values(&[s]),
                 rejected: Rejection::ALL.map(|r| rejected.with_label_values(&[s, r.label()])),
             })
             .collect();
@@ -240,6 +294,12 @@ impl Metrics {
             store_up,
             mqtt_connected,
             store_queue,
+            spool_bytes,
+            spool_readings,
+            spool_recovered,
+            spool_max_bytes,
+            spool_writable,
+            store_trouble: Trouble::ALL.map(|t| store_trouble.with_label_values(&[t.label()])),
         }))
     }
 
@@ -247,6 +307,20 @@ impl Metrics {
     #[must_use]
     pub fn stream(&self, position: usize) -> &StreamMetrics {
         &self.streams[position]
+    }
+
+    /// Notes what is the matter with the store; none if nothing is.
+    pub fn set_trouble(&self, trouble: Option<Trouble>) {
+        for (kind, gauge) in Trouble::ALL.into_iter().zip(&self.store_trouble) {
+            gauge.set(i64::from(trouble == Some(kind)));
+        }
+    }
+
+    /// What is the matter with the store, if anything is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        let mut kinds = Trouble::ALL.into_iter().zip(&self.store_trouble);
+        kinds.find(|(_, gauge)| gauge.get() == 1).map(|(kind, _)| kind)
     }
 
     /// The text that `/metrics` answers.

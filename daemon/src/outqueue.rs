@@ -131,6 +131,12 @@ impl OutQueue {
         }
     }
 
+    /// How many messages wait.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<Outgoing>> {
         // No code that holds the lock leaves the queue half changed.
         self.items.lock().unwrap_or_else(PoisonError::into_inner)

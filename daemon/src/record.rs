@@ -1,13 +1,19 @@
 //! What the engine thread asks to be stored, as columns: the shape that one commit writes.
 
+mod models;
+
 use std::collections::{BTreeMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+pub use models::{Cause, ModelChange, Promotion, Rollback};
 
 /// A series' place in the engine, dense from 0. The store gives each series an id of its own
 /// (several daemons may share one store), and the recorder translates.
 pub type SeriesHandle = u32;
 
 /// A series seen for the first time.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NewSeries {
     /// Its place in the engine.
     pub handle: SeriesHandle,
@@ -22,7 +28,7 @@ pub struct NewSeries {
 }
 
 /// Rows for `readings`.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReadingColumns {
     /// Series of each row.
     pub series: Vec<SeriesHandle>,
@@ -35,7 +41,7 @@ pub struct ReadingColumns {
 }
 
 /// Rows for `forecasts`.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ForecastColumns {
     /// Series of each row.
     pub series: Vec<SeriesHandle>,
@@ -53,8 +59,28 @@ pub struct ForecastColumns {
     pub model: Vec<Option<i64>>,
 }
 
+/// `anomalies.kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AnomalyKind {
+    /// Abnormal values.
+    Value,
+    /// A series that stopped reporting.
+    Silence,
+}
+
+impl AnomalyKind {
+    /// As it is stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            AnomalyKind::Value => "value",
+            AnomalyKind::Silence => "silence",
+        }
+    }
+}
+
 /// A change in `anomalies`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum AnomalyChange {
     /// A row begins.
     Began {
@@ -62,8 +88,8 @@ pub enum AnomalyChange {
         series: SeriesHandle,
         /// Time of the first abnormal reading.
         time: i64,
-        /// `value` or `silence`.
-        kind: &'static str,
+        /// What is abnormal.
+        kind: AnomalyKind,
         /// The reading's value; of a silence, the last reading's.
         value: f64,
         /// What the reading broke; none for a silence.
@@ -75,15 +101,15 @@ pub enum AnomalyChange {
         series: SeriesHandle,
         /// When it began.
         time: i64,
-        /// `value` or `silence`.
-        kind: &'static str,
+        /// What is abnormal.
+        kind: AnomalyKind,
         /// When it ended.
         ended_at: i64,
     },
 }
 
 /// How far out an abnormal reading was.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Broken {
     /// Its score.
     pub score: f64,
@@ -119,8 +145,8 @@ pub struct WriteBatch {
     pub anomalies: Vec<AnomalyChange>,
     /// Rows for `series_state`, one a series at most.
     pub states: Vec<StateRow>,
-    /// Models that become their stream's champion with this commit (the champion before retires).
-    pub promote: Vec<i64>,
+    /// Changes of champions, in order.
+    pub models: Vec<ModelChange>,
 }
 
 impl ReadingColumns {
@@ -204,7 +230,7 @@ impl WriteBatch {
             self.states.retain(|s| !later.contains(&s.series));
         }
         self.states.append(&mut other.states);
-        self.promote.append(&mut other.promote);
+        self.models.append(&mut other.models);
     }
 
     /// Rows of all kinds.
@@ -215,7 +241,7 @@ impl WriteBatch {
             + self.forecasts.series.len()
             + self.anomalies.len()
             + self.states.len()
-            + self.promote.len()
+            + self.models.len()
     }
 
     /// Whether there is nothing to write.
@@ -258,7 +284,7 @@ impl WriteBatch {
             forecasts: self.forecasts.split_off(take(self.forecasts.series.len())),
             anomalies: self.anomalies.split_off(take(self.anomalies.len())),
             states: self.states.split_off(take(self.states.len())),
-            promote: self.promote.split_off(take(self.promote.len())),
+            models: self.models.split_off(take(self.models.len())),
         };
         Ok((self, rest))
     }
@@ -290,7 +316,12 @@ mod tests {
             batch.append(WriteBatch {
                 readings: reading(0, time),
                 states: vec![state(u32::try_from(time).unwrap_or(0), time)],
-                promote: vec![time],
+                models: vec![ModelChange::Rollback(Rollback {
+                    stream: "climate".to_owned(),
+                    expected: time,
+                    reason: String::new(),
+                    at: time,
+                })],
                 ..WriteBatch::default()
             });
         }
@@ -306,6 +337,6 @@ mod tests {
         }
         assert_eq!(single.readings.time, batch.readings.time);
         assert_eq!(single.states, batch.states);
-        assert_eq!(single.promote, batch.promote);
+        assert_eq!(single.models, batch.models);
     }
 }

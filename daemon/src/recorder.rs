@@ -1,279 +1,279 @@
-//! Writes what the engine records, batch after batch, and only then lets packets be acknowledged.
+//! Makes durable what the engine records, and only then lets packets be acknowledged: batch after batch
+//! in the store or, while that takes nothing or takes it slowly, in the spool.
+//!
+//! ```text
+//! engine ──▶ waiting ──────────────────▶ one write at a time ═▶ store
+//!               └──(store away or slow)──▶ spool ──(oldest first)──▲
+//! ```
 
 mod backlog;
+mod drain;
+mod outage;
+mod record;
+mod shelf;
 #[cfg(test)]
 mod tests;
+mod writer;
 
-use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 pub use backlog::Backlog;
-use backlog::Load;
+pub use drain::drain;
+pub(crate) use outage::Outages;
+pub use record::Record;
+use shelf::{Job, Shelf};
+pub use writer::Writer;
 
 use crate::message::AckToken;
-use crate::metrics::{Metrics, Rejection};
-use crate::record::{ReadingColumns, SeriesHandle, WriteBatch};
-use crate::store::{SeriesIds, Store, StoreError, Written};
+use crate::metrics::Metrics;
+use crate::record::WriteBatch;
+use crate::retry::sleep_until;
+use crate::spool::Spool;
+use crate::store::{SeriesIds, StoreError, Trouble, Written};
 
-/// Readings at which a batch is full.
-const MAX_READINGS: usize = 4000;
-/// Forecast rows at which a batch is full.
-const MAX_FORECASTS: usize = 16_000;
-/// States at which a batch is full; they are a few KiB each.
-const MAX_STATES: usize = 4000;
 /// Readings from which a batch counts as part of a burst, and waits a moment for more: at 35,000
 /// readings a second that spared about a quarter of the CPU time of this process and Postgres.
 const BURST: usize = 64;
 /// That moment.
 const LINGER: Duration = Duration::from_millis(2);
-/// A write that takes longer is given up and tried again on another connection.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// First and longest wait between two tries.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How often a store that stays away is mentioned.
-const REMIND_EVERY: Duration = Duration::from_secs(30);
-/// How often an idle recorder looks whether the store is there.
+/// A write that takes longer makes what comes meanwhile go to the spool.
+const SLOW: Duration = Duration::from_secs(1);
+/// How often an idle recorder looks whether the store is there, and how soon it looks again at a spool
+/// that cannot be read.
 const PING_EVERY: Duration = Duration::from_secs(10);
+/// How long the end waits for a store that is away, if otherwise something would be lost.
+const LAST_TRIES: Duration = Duration::from_secs(8);
 
-/// What the engine asks to be written.
-#[derive(Debug, Default)]
-pub struct Record {
-    /// The rows.
-    pub batch: WriteBatch,
-    /// Packets to acknowledge once the rows, and all rows sent before, are committed.
-    pub acks: Vec<AckToken>,
-    /// Whom to tell the same.
-    pub committed: Vec<oneshot::Sender<()>>,
-}
+/// What takes batches: the database, or a simulated one.
+pub trait Rows: Send + Sync + 'static {
+    /// Writes a batch in one transaction. Safe to repeat: readings, forecasts and series that are already
+    /// there stay as they are. `ids` learns the ids of new series once they are committed.
+    fn write(
+        &self,
+        batch: &WriteBatch,
+        ids: &mut SeriesIds,
+    ) -> impl Future<Output = Result<Written, StoreError>> + Send;
 
-impl Record {
-    fn append(&mut self, mut later: Record) {
-        self.batch.append(later.batch);
-        self.acks.append(&mut later.acks);
-        self.committed.append(&mut later.committed);
-    }
-
-    /// Adds what waits, until there is enough for one commit.
-    fn append_waiting(&mut self, records: &mut mpsc::UnboundedReceiver<Record>) {
-        while !self.is_full() {
-            let Ok(later) = records.try_recv() else { break };
-            self.append(later);
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.batch.readings.series.len() >= MAX_READINGS
-            || self.batch.forecasts.series.len() >= MAX_FORECASTS
-            || self.batch.states.len() >= MAX_STATES
-    }
+    /// Asks for a sign of life.
+    fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// The task between the engine and the store.
 #[derive(Debug)]
-pub struct Recorder {
-    store: Store,
-    metrics: Arc<Metrics>,
+pub struct Recorder<R> {
+    writer: Writer<R>,
+    shelf: Shelf,
     backlog: Arc<Backlog>,
-    ids: SeriesIds,
-    /// Names of the streams by position in the configuration.
-    streams: Vec<String>,
-    /// Stream of each series by handle.
-    stream_of: Vec<Option<usize>>,
-    /// Series that the store refused: their rows are, too, without asking again.
-    refused: HashSet<SeriesHandle>,
+    metrics: Arc<Metrics>,
+    outages: Outages,
+    /// Whether what comes goes to the spool: the store is away or slow, or the spool is not empty.
+    spooling: bool,
 }
 
-impl Recorder {
-    /// A recorder that continues with the series restored: their ids, and their streams' positions
-    /// in the configuration, by handle.
+/// What the engine sends, and how it ends.
+struct Intake {
+    records: mpsc::UnboundedReceiver<Record>,
+    acks: mpsc::UnboundedSender<AckToken>,
+    /// Once the engine has ended: until when what is not durable is tried.
+    until: Option<Instant>,
+}
+
+impl Intake {
+    /// Takes what the engine sends next, and what else is there. Loses nothing if it is dropped.
+    async fn receive(&mut self, shelf: &mut Shelf) {
+        match self.records.recv().await {
+            Some(record) => {
+                shelf.push(record);
+                self.take(shelf);
+            }
+            None => self.until = Some(Instant::now() + LAST_TRIES),
+        }
+    }
+
+    /// Takes what is there.
+    fn take(&mut self, shelf: &mut Shelf) {
+        while let Ok(record) = self.records.try_recv() {
+            shelf.push(record);
+        }
+    }
+}
+
+/// How a try to write ended.
+enum Tried {
+    Done,
+    Failed(StoreError),
+    /// The end has come, and all is durable or too much time has passed.
+    GivenUp,
+}
+
+impl<R: Rows> Recorder<R> {
+    /// A recorder over a store and, while that is away, a spool, which must be empty.
     #[must_use]
     pub fn new(
-        store: Store,
-        metrics: Arc<Metrics>,
+        writer: Writer<R>,
+        spool: Option<Spool>,
         backlog: Arc<Backlog>,
-        ids: SeriesIds,
-        streams: Vec<String>,
-        streams_of: Vec<usize>,
-    ) -> Recorder {
-        let stream_of = streams_of.into_iter().map(Some).collect();
-        Recorder { store, metrics, backlog, ids, streams, stream_of, refused: HashSet::new() }
+        metrics: Arc<Metrics>,
+    ) -> Recorder<R> {
+        Recorder {
+            shelf: Shelf::new(spool, writer.ids().clone(), backlog.clone(), metrics.clone()),
+            writer,
+            backlog,
+            metrics,
+            outages: Outages::default(),
+            spooling: false,
+        }
     }
 
-    /// Writes records until their channel closes and all are written.
+    /// Makes records durable until their channel closes and all are, in the store if that is there.
     pub async fn run(
         mut self,
-        mut records: mpsc::UnboundedReceiver<Record>,
+        records: mpsc::UnboundedReceiver<Record>,
         acks: mpsc::UnboundedSender<AckToken>,
     ) {
-        while let Some(mut record) = self.next(&mut records).await {
-            record.append_waiting(&mut records);
-            if record.batch.readings.series.len() > BURST && !record.is_full() {
+        let mut intake = Intake { records, acks, until: None };
+        let mut left = None;
+        while let Some(job) = self.next(&mut intake).await {
+            left = self.finish(job, &mut intake).await;
+            if left.is_some() {
+                break;
+            }
+        }
+        // The engine must not wait for room any more.
+        self.backlog.set_away(true);
+        self.shelf.leave(left.map(|job| job.cargo).as_ref());
+    }
+
+    /// What is to be written next; none at the end.
+    async fn next(&mut self, intake: &mut Intake) -> Option<Job> {
+        loop {
+            intake.take(&mut self.shelf);
+            if self.spooling {
+                self.shelf.spool(None, &intake.acks);
+                if intake.until.is_some() && self.shelf.is_durable() {
+                    return None;
+                }
+            } else if self.shelf.may_grow() {
                 tokio::time::sleep(LINGER).await;
-                record.append_waiting(&mut records);
+                intake.take(&mut self.shelf);
             }
-            let load = Load::of(&record.batch);
-            self.commit(record.batch).await;
-            self.backlog.release(load);
-            for ack in record.acks {
-                // The inlet is gone only at shutdown; the broker then delivers again.
-                let _ = acks.send(ack);
-            }
-            for committed in record.committed {
-                // Whoever asked may have stopped waiting.
-                let _ = committed.send(());
-            }
-        }
-    }
-
-    /// The next record; while there is none, keeps `vidente_store_up` true to life.
-    async fn next(&self, records: &mut mpsc::UnboundedReceiver<Record>) -> Option<Record> {
-        loop {
-            match tokio::time::timeout(PING_EVERY, records.recv()).await {
-                Ok(record) => return record,
-                Err(_) => {
-                    let up = tokio::time::timeout(PING_EVERY, self.store.ping()).await;
-                    self.metrics.store_up.set(i64::from(matches!(up, Ok(Ok(())))));
-                }
-            }
-        }
-    }
-
-    /// Returns once every row is committed or refused for good.
-    async fn commit(&mut self, batch: WriteBatch) {
-        for series in &batch.new_series {
-            let place = series.handle as usize;
-            if self.stream_of.len() <= place {
-                self.stream_of.resize(place + 1, None);
-            }
-            if let Some(slot) = self.stream_of.get_mut(place) {
-                *slot = self.streams.iter().position(|name| *name == series.stream);
-            }
-        }
-        let mut parts = vec![batch];
-        while let Some(mut part) = parts.pop() {
-            if !self.refused.is_empty() {
-                self.drop_refused(&mut part);
-            }
-            if part.is_empty() {
-                continue;
-            }
-            match self.write(&part).await {
-                Ok(written) => self.count(&part.readings, &written),
-                // Some row is to blame: halve until it stands alone, so that the others pass.
-                Err(error) => match part.split() {
-                    Ok((first, second)) => parts.extend([second, first]),
-                    Err(row) => self.refuse(&row, &error),
-                },
-            }
-        }
-    }
-
-    /// Tries until the batch is committed, or refused for what it holds.
-    async fn write(&mut self, batch: &WriteBatch) -> Result<Written, StoreError> {
-        let mut outage: Option<Outage> = None;
-        loop {
-            let tried = tokio::time::timeout(WRITE_TIMEOUT, self.store.write(batch, &mut self.ids))
-                .await
-                .unwrap_or_else(|_| {
-                    Err(StoreError::Unavailable(format!("no end of a write after {WRITE_TIMEOUT:?}")))
-                });
-            match tried {
-                Err(error) if !error.is_refused() => {
-                    self.metrics.store_up.set(0);
-                    let wait = outage.get_or_insert_with(|| Outage::begin(&error)).next(&error);
-                    tokio::time::sleep(wait).await;
-                }
-                other => {
-                    self.metrics.store_up.set(1);
-                    if let Some(outage) = outage {
-                        tracing::info!(away = ?outage.since.elapsed(), "the store is back");
+            match self.shelf.next() {
+                Ok(Some(job)) => return Some(job),
+                Ok(None) if intake.until.is_some() => return None,
+                Ok(None) => {
+                    let Recorder { shelf, writer, metrics, .. } = self;
+                    tokio::select! {
+                        biased;
+                        () = intake.receive(shelf) => {}
+                        () = ping(writer, metrics) => {}
                     }
-                    return other;
+                }
+                Err(error) => {
+                    tracing::error!("the spool cannot be read, trying again: {error}");
+                    if !self.pause(PING_EVERY, None, intake).await {
+                        return None;
+                    }
                 }
             }
         }
     }
 
-    fn count(&self, readings: &ReadingColumns, written: &Written) {
-        self.metrics.stored.inc_by(written.stored);
-        let mut duplicates = written.duplicates.iter().peekable();
-        for (position, (&series, late)) in readings.series.iter().zip(&readings.late).enumerate() {
-            if duplicates.next_if_eq(&&position).is_some() {
-                self.reject(series, Rejection::Duplicate);
-            } else if *late && let Some(Some(stream)) = self.stream_of.get(series as usize) {
-                self.metrics.stream(*stream).late.inc();
+    /// Writes a job, however long the store is away; gives it back if the end has come before.
+    async fn finish(&mut self, mut job: Job, intake: &mut Intake) -> Option<Job> {
+        loop {
+            let begun = Instant::now();
+            match self.attempt(&mut job, intake).await {
+                Tried::Done => {
+                    self.outages.succeeded();
+                    self.metrics.store_up.set(1);
+                    let slow = begun.elapsed() >= SLOW;
+                    self.metrics.set_trouble(slow.then_some(Trouble::Slow));
+                    self.shelf.done(job, self.writer.made(), &intake.acks);
+                    self.spooling = slow || self.shelf.has_spooled();
+                    // What only the store can take waits until the spool is empty.
+                    self.backlog.set_away(self.spooling);
+                    return None;
+                }
+                Tried::Failed(error) => {
+                    self.metrics.store_up.set(0);
+                    self.metrics.set_trouble(Some(error.trouble()));
+                    self.backlog.set_away(true);
+                    let wait = self.outages.failed(&error);
+                    self.spooling = true;
+                    self.shelf.spool(Some(&mut job.cargo), &intake.acks);
+                    if !self.pause(wait, Some(&mut job), intake).await {
+                        return Some(job);
+                    }
+                }
+                Tried::GivenUp => return Some(job),
             }
         }
     }
 
-    fn reject(&self, series: SeriesHandle, reason: Rejection) {
-        if let Some(Some(stream)) = self.stream_of.get(series as usize) {
-            self.metrics.stream(*stream).rejected(reason).inc();
+    /// One try; what comes meanwhile waits, and goes to the spool if the try takes long.
+    async fn attempt(&mut self, job: &mut Job, intake: &mut Intake) -> Tried {
+        let Job { unwritten, cargo } = job;
+        let mut write = pin!(self.writer.write(unwritten));
+        let mut slow = pin!(tokio::time::sleep(SLOW));
+        let mut stalled = false;
+        loop {
+            let ending = intake.until;
+            tokio::select! {
+                biased;
+                written = &mut write => return written.map_or_else(Tried::Failed, |()| Tried::Done),
+                () = &mut slow, if !stalled => {
+                    stalled = true;
+                    self.spooling = true;
+                    self.backlog.set_away(true);
+                    self.outages.slow(SLOW);
+                    self.metrics.set_trouble(Some(Trouble::Slow));
+                    self.shelf.spool(Some(&mut *cargo), &intake.acks);
+                }
+                () = intake.receive(&mut self.shelf), if ending.is_none() => {
+                    if self.spooling {
+                        self.shelf.spool(Some(&mut *cargo), &intake.acks);
+                    }
+                }
+                () = sleep_until(ending), if ending.is_some() && stalled => return Tried::GivenUp,
+            }
+            if stalled && intake.until.is_some() && cargo.is_durable() && self.shelf.is_durable() {
+                return Tried::GivenUp;
+            }
         }
     }
 
-    /// Gives up a single row.
-    fn refuse(&mut self, row: &WriteBatch, error: &StoreError) {
-        tracing::error!(%error, "a row cannot be stored and is dropped: {}", describe(row));
-        for series in &row.new_series {
-            self.refused.insert(series.handle);
+    /// Lets time pass, during which what comes goes to the spool; false if the end has come and all is
+    /// durable, or too much time has passed.
+    async fn pause(&mut self, wait: Duration, mut job: Option<&mut Job>, intake: &mut Intake) -> bool {
+        let mut over = pin!(tokio::time::sleep(wait));
+        loop {
+            if let Some(until) = intake.until {
+                let durable =
+                    job.as_ref().is_none_or(|job| job.cargo.is_durable()) && self.shelf.is_durable();
+                if durable || Instant::now() >= until {
+                    return false;
+                }
+            }
+            let until = intake.until;
+            tokio::select! {
+                () = &mut over => return true,
+                () = intake.receive(&mut self.shelf), if until.is_none() => {
+                    self.shelf.spool(job.as_mut().map(|job| &mut job.cargo), &intake.acks);
+                }
+                () = sleep_until(until), if until.is_some() => {}
+            }
         }
-        for &series in &row.readings.series {
-            self.reject(series, Rejection::StoreRefused);
-        }
-    }
-
-    /// Takes out the rows of series that the store refused.
-    fn drop_refused(&mut self, batch: &mut WriteBatch) {
-        for &series in batch.readings.series.iter().filter(|s| self.refused.contains(s)) {
-            self.reject(series, Rejection::StoreRefused);
-        }
-        batch.retain_series(|series| !self.refused.contains(&series));
     }
 }
 
-fn describe(row: &WriteBatch) -> String {
-    if let Some(series) = row.new_series.first() {
-        // Keys come from topics and may be of any length.
-        return format!("series {}", series.key.chars().take(200).collect::<String>());
-    }
-    if let (Some(series), Some(time)) = (row.readings.series.first(), row.readings.time.first()) {
-        return format!("reading of series number {series} at {time} µs");
-    }
-    if let (Some(series), Some(origin)) = (row.forecasts.series.first(), row.forecasts.origin.first()) {
-        return format!("forecast of series number {series} from {origin} µs");
-    }
-    if let Some(state) = row.states.first() {
-        return format!("state of series number {}", state.series);
-    }
-    format!("{:?} {:?}", row.anomalies, row.promote)
-}
-
-/// A time during which the store takes nothing.
-struct Outage {
-    since: Instant,
-    mentioned: Instant,
-    wait: Duration,
-}
-
-impl Outage {
-    fn begin(error: &StoreError) -> Outage {
-        tracing::error!(%error, "the store is away; readings wait until it is back");
-        Outage { since: Instant::now(), mentioned: Instant::now(), wait: BACKOFF.0 }
-    }
-
-    /// How long to wait now: twice as long each time, less up to half by chance, so that daemons
-    /// that lost the same database do not come back at the same moment.
-    fn next(&mut self, error: &StoreError) -> Duration {
-        if self.mentioned.elapsed() >= REMIND_EVERY {
-            tracing::warn!(%error, away = ?self.since.elapsed(), "the store is still away");
-            self.mentioned = Instant::now();
-        }
-        let wait = self.wait.mul_f64(rand::random_range(0.5..=1.0));
-        self.wait = (self.wait * 2).min(BACKOFF.1);
-        wait
-    }
+/// Keeps `vidente_store_up` true to life while there is nothing to write.
+async fn ping<R: Rows>(writer: &Writer<R>, metrics: &Metrics) {
+    tokio::time::sleep(PING_EVERY).await;
+    let up = tokio::time::timeout(PING_EVERY, writer.ping()).await;
+    metrics.store_up.set(i64::from(matches!(up, Ok(Ok(())))));
 }

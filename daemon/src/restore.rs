@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use forecaster::{Engine, Installed, Model, Reading, SeriesHandle, Timestamp};
+use forecaster::{Engine, Installed, Reading, SeriesHandle, Timestamp};
 use hashbrown::{HashMap, HashSet};
 
 use crate::catalog::{self, Catalog};
 use crate::config::Config;
-use crate::store::{SeriesIds, Store};
+use crate::store::{Past, SeriesIds};
 use crate::topic::Outputs;
 use crate::training;
+use crate::world::World;
 
 /// What the store knew.
 pub struct Restored {
@@ -28,7 +29,8 @@ pub struct Restored {
 ///
 /// # Errors
 /// If the store fails.
-pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored> {
+pub(crate) async fn restore<W: World>(world: &W, config: &Config) -> anyhow::Result<Restored> {
+    let store = world.store();
     let mut engine = Engine::new(config.stream.iter().map(|s| training::spec_of(config, s)));
     let installed = champions(store, config, &mut engine).await?;
     let outputs = Outputs::new(&config.forecast.topic);
@@ -50,20 +52,26 @@ pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored>
             .filter(|(_, h)| catalog.get(**h).is_some_and(|e| e.stream == stream))
             .map(|(id, _)| *id)
             .collect();
-        let mut unreadable = Vec::new();
+        let mut useless = Vec::new();
         for row in store.states(&spec.name).await? {
             let Some(handle) = handles.get(&row.series_id) else { continue };
+            if row.model.is_some() && engine.installed(stream).is_none() {
+                // The process ended before its model became champion, or that was taken back. What the
+                // experts have learned beside a model is not what they learn alone.
+                useless.push(row.series_id);
+                continue;
+            }
             match engine.restore(*handle, row.model, &row.state) {
                 Ok(true) => {}
                 Ok(false) => drop(stale.remove(&row.series_id)),
                 Err(error) => {
                     tracing::warn!(series = row.series_id, %error, "checkpoint left out, replaying all readings");
-                    unreadable.push(row.series_id);
+                    useless.push(row.series_id);
                 }
             }
         }
         // Without them the replay below begins with the first reading.
-        store.delete_states(&unreadable).await?;
+        store.delete_states(&useless).await?;
         let mut replayed = 0_u64;
         store
             .readings_after_states(&spec.name, |row| {
@@ -84,7 +92,7 @@ pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored>
             let mut history = training::history(store, config, &spec.name).await?;
             history.retain(|(id, _)| stale.contains(id));
             for (id, rebuilt) in
-                training::rebuild_states(model, history, training::spec_of(config, spec)).await?
+                training::rebuild_states(world, model, history, training::spec_of(config, spec)).await?
             {
                 if let Some(handle) = handles.get(&id) {
                     engine.adopt(*handle, rebuilt);
@@ -95,19 +103,23 @@ pub async fn restore(store: &Store, config: &Config) -> anyhow::Result<Restored>
     Ok(Restored { engine, catalog, ids, installed })
 }
 
-async fn champions(store: &Store, config: &Config, engine: &mut Engine) -> anyhow::Result<Vec<Option<i64>>> {
+async fn champions(
+    store: &impl Past,
+    config: &Config,
+    engine: &mut Engine,
+) -> anyhow::Result<Vec<Option<i64>>> {
     let mut installed = Vec::new();
     for (stream, spec) in config.stream.iter().enumerate() {
         let mut id = None;
         if let Some(row) = store.champion(&spec.name).await? {
-            match Model::from_safetensors(&row.weights) {
+            match training::model_of(&row) {
                 Ok(model) => {
                     id = Some(row.id);
                     let (name, version) = (row.name.into(), i64::from(row.version));
                     engine.set_model(stream, Installed { id: row.id, name, version, model: Arc::new(model) });
                 }
                 Err(error) => tracing::error!(
-                    "the champion {} cannot be used, forecasts are naive until the next training: {error}",
+                    "the champion {} cannot be used, forecasts are naive until the next training: {error:#}",
                     row.name
                 ),
             }

@@ -39,6 +39,7 @@ impl Tasks {
     /// If a task ends before that, with its name and why.
     pub async fn until_stopped(&mut self, stop: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
         let ended = tokio::select! {
+            biased;
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
             Some(ended) = self.running.join_next_with_id() => ended,
         };
@@ -84,6 +85,18 @@ impl Tasks {
         };
         let at = self.names.iter().position(|(of, _)| *of == id);
         (at.map_or("a task", |at| self.names.swap_remove(at).1), result)
+    }
+}
+
+/// Runs work to its end, unless it is time to stop.
+pub(crate) async fn until_stopped<T>(
+    stop: &mut watch::Receiver<bool>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        result = work => Some(result),
+        _ = stop.wait_for(|stop| *stop) => None,
     }
 }
 

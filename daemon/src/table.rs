@@ -1,6 +1,8 @@
 //! A CSV of readings in the long form, `series,timestamp,value`, with every fault named by file and
 //! line.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
@@ -43,11 +45,17 @@ impl Table {
     /// # Errors
     /// Names file, line and what is wrong.
     pub fn read(path: &Path) -> anyhow::Result<Table> {
-        let file = path.display();
-        let mut reader = csv::ReaderBuilder::new()
-            .flexible(true)
-            .from_path(path)
-            .with_context(|| format!("{file}: cannot be read"))?;
+        let name = path.display();
+        let file = File::open(path).with_context(|| format!("{name}: cannot be read"))?;
+        Table::from_reader(&name.to_string(), file)
+    }
+
+    /// Reads what a file of that name holds.
+    ///
+    /// # Errors
+    /// Names file, line and what is wrong.
+    pub fn from_reader(file: &str, bytes: impl Read) -> anyhow::Result<Table> {
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
         let header = reader.byte_headers().with_context(|| format!("{file}: line 1"))?.clone();
         ensure!(
             !header.is_empty(),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Instant;
 
 use forecaster::features::INPUTS;
-use forecaster::weights::{Sizes, Weights};
+use forecaster::weights::{Cell, Sizes, Weights};
 use forecaster::{Engine, Installed, Model, StreamSpec};
 use vidente::catalog::Catalog;
 use vidente::config::Config;
@@ -49,7 +49,7 @@ fn a_series_takes_at_most_eight_kib() {
     )
     .unwrap();
     let mut engine = Engine::new([StreamSpec::default()]);
-    let weights = Weights::random(Sizes { inputs: INPUTS, hidden: 32, layers: 1 }, 1);
+    let weights = Weights::random(Sizes { cell: Cell::Lstm, inputs: INPUTS, hidden: 32, layers: 1 }, 1);
     engine.set_model(
         0,
         Installed {
@@ -74,6 +74,7 @@ fn a_series_takes_at_most_eight_kib() {
             ack: None,
             arrived: Instant::now(),
             arrived_at: 1_800_000_000_000_000,
+            share: None,
         };
         let mut effects = Effects::default();
         ingest.packet(&packet, true, &mut effects);

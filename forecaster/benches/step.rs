@@ -8,21 +8,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use forecaster::cell::Lstm;
+use forecaster::cell::Recurrent;
 use forecaster::kernel::{Isa, Network, Scratch};
 use forecaster::train::{TrainConfig, TrainingSet, train};
-use forecaster::weights::{Sizes, Weights};
+use forecaster::weights::{Cell, Sizes, Weights};
 use forecaster::{Engine, Reading, SECOND, StreamSpec, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
-const SIZES: Sizes = Sizes { inputs: 4, hidden: 32, layers: 1 };
+const SIZES: Sizes = Sizes { cell: Cell::Lstm, inputs: 4, hidden: 32, layers: 1 };
 
 fn steps(c: &mut Criterion) {
     let weights = Weights::random(SIZES, 1);
     let input = [0.3, -0.7, 1.1, 0.2];
     let mut group = c.benchmark_group("lstm_4_32");
     group.bench_function("dfdx/batch_1", |b| {
-        let lstm = Lstm::new(&weights);
+        let lstm = Recurrent::new(&weights);
         let mut state = lstm.zero_state(1);
         b.iter(|| lstm.step(black_box(&input), &mut state));
     });
@@ -53,7 +53,7 @@ fn ratio(_: &mut Criterion) {
     const ROUNDS: usize = 15;
     const STEPS: u32 = 20_000;
     let weights = Weights::random(SIZES, 1);
-    let (lstm, network) = (Lstm::new(&weights), Network::new(&weights));
+    let (lstm, network) = (Recurrent::new(&weights), Network::new(&weights));
     let (mut slow, mut fast, mut scratch) = (lstm.zero_state(1), network.zero_state(), Scratch::default());
     let input = [0.3, -0.7, 1.1, 0.2];
     let mut times: Vec<(Duration, Duration)> = (0..ROUNDS)

@@ -1,31 +1,36 @@
 //! The engine: all series of all streams, fed one reading at a time, without I/O and without a
 //! clock. The daemon, `backtest` and the tests drive the same one.
 
+mod drift;
+mod probation;
+mod quality;
 mod silence;
+mod swap;
 
 use std::sync::Arc;
 
+pub use drift::Drift;
+pub use probation::{SHADOWS, Tally};
+pub use quality::Quality;
 pub use silence::{Heard, Silence};
+pub use swap::Journal;
 
-use hashbrown::HashMap;
-
+use drift::Detector;
+use probation::Probation;
 use silence::{Arrivals, Gaps, Watch};
 
 use crate::anomaly::AnomalySettings;
 use crate::model::Model;
 use crate::reading::{Reading, SECOND, Step, Timestamp};
-use crate::series::{Outcome, Rebuilt, Room, Series};
+use crate::rebuilt::Rebuilt;
+use crate::series::{Outcome, Room, Series};
 
 /// Readings this far ahead of the clock are refused.
 const MAX_AHEAD: i64 = 3600 * SECOND;
 /// Largest value taken: differences and sums of two stay finite.
 pub const MAX_VALUE: f64 = 1e300;
 /// First byte of an encoded state; to be raised with every change of what a series keeps.
-pub const STATE_VERSION: u8 = 2;
-/// Readings kept while a model is being brought up to date; beyond it the model is not installed.
-const MAX_JOURNAL: usize = 1 << 20;
-/// Readings over which a stream's quality is averaged.
-const QUALITY_MEMORY: f64 = 2000.0;
+pub const STATE_VERSION: u8 = 3;
 
 /// A series' place in the engine, dense from 0.
 pub type SeriesHandle = u32;
@@ -77,45 +82,23 @@ pub enum Verdict {
     NotFinite,
 }
 
-/// Recent quality of a stream's one-step forecasts.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Quality {
-    seen: u64,
-    inside: f64,
-    error: f64,
-    naive_error: f64,
-}
-
-impl Quality {
-    fn observe(&mut self, outcome: &Outcome) {
-        let Some(v) = outcome.verification else { return };
-        self.seen += 1;
-        let memory = (self.seen as f64).min(QUALITY_MEMORY);
-        self.inside += (f64::from(u8::from(v.inside)) - self.inside) / memory;
-        self.error += (v.error - self.error) / memory;
-        self.naive_error += (v.naive_error - self.naive_error) / memory;
-    }
-
-    /// Share of readings inside the 90 % interval; none before there were enough to say.
-    #[must_use]
-    pub fn coverage(&self) -> Option<f64> {
-        (self.seen >= 20).then_some(self.inside)
-    }
-
-    /// Mean absolute error of the median over that of the last value, each series in units of its
-    /// own scale; none before there were enough to say.
-    #[must_use]
-    pub fn relative_error(&self) -> Option<f64> {
-        (self.seen >= 20 && self.naive_error > 0.0).then(|| self.error / self.naive_error)
-    }
-}
-
 #[derive(Debug)]
 struct Stream {
     spec: StreamSpec,
+    /// Number of its series.
+    series: u32,
     model: Option<Installed>,
-    journal: Option<Vec<(SeriesHandle, Reading)>>,
+    journal: Option<Journal>,
+    probation: Option<Probation>,
     quality: Quality,
+    drift: Detector,
+}
+
+impl Stream {
+    fn new(spec: StreamSpec) -> Stream {
+        let (quality, drift) = Default::default();
+        Stream { spec, series: 0, model: None, journal: None, probation: None, quality, drift }
+    }
 }
 
 #[derive(Debug)]
@@ -153,12 +136,8 @@ impl Engine {
     /// An engine without series.
     #[must_use]
     pub fn new(streams: impl IntoIterator<Item = StreamSpec>) -> Engine {
-        let streams = streams
-            .into_iter()
-            .map(|spec| Stream { spec, model: None, journal: None, quality: Quality::default() })
-            .collect();
         Engine {
-            streams,
+            streams: streams.into_iter().map(Stream::new).collect(),
             slots: Vec::new(),
             dirty: Vec::new(),
             watch: Watch::default(),
@@ -171,6 +150,7 @@ impl Engine {
     pub fn add_series(&mut self, stream: usize) -> SeriesHandle {
         let (series, gaps, arrivals) = Default::default();
         self.slots.push(Slot { stream, dirty: false, series, gaps, arrivals });
+        self.streams.get_mut(stream).into_iter().for_each(|s| s.series += 1);
         self.watch.add();
         (self.slots.len() - 1) as SeriesHandle
     }
@@ -201,15 +181,16 @@ impl Engine {
                 self.watch.look_soon(handle);
             }
         }
+        if let Some(probation) = &mut stream.probation {
+            probation.observe(handle, &slot.series, reading, &stream.spec, &mut self.room);
+        }
         let model = stream.model.as_ref().map(|m| &*m.model);
         let outcome = slot.series.observe(reading, &stream.spec, model, &mut self.room, &mut self.steps);
         stream.quality.observe(&outcome);
-        if let Some(journal) = &mut stream.journal {
-            // One beyond the bound marks the journal as overflown.
-            if journal.len() <= MAX_JOURNAL {
-                journal.push((handle, reading));
-            }
+        if let Some(verification) = &outcome.verification {
+            stream.drift.observe(verification, stream.series);
         }
+        swap::note(&mut stream.journal, handle, reading);
         if !slot.dirty {
             slot.dirty = true;
             self.dirty.push(handle);
@@ -233,6 +214,13 @@ impl Engine {
             slot.series.forecast(&stream.spec, model, &mut self.room, &mut self.steps);
         }
         &self.steps
+    }
+
+    /// Makes the forecast of a series from its newest reading anew, under the model that is installed, and
+    /// gives it out in the place of the one before.
+    pub fn reissue(&mut self, handle: SeriesHandle) -> &[Step] {
+        self.slots.get_mut(handle as usize).into_iter().for_each(|slot| slot.series.give_out());
+        self.forecast(handle)
     }
 
     /// A series.
@@ -260,46 +248,15 @@ impl Engine {
         self.streams.get(stream).map(|s| s.quality).unwrap_or_default()
     }
 
-    /// From here on keeps the readings of a stream, so that a model whose states were rebuilt from
-    /// readings up to now can catch up.
-    pub fn open_journal(&mut self, stream: usize) {
-        if let Some(stream) = self.streams.get_mut(stream) {
-            stream.journal = Some(Vec::new());
-        }
+    /// What has drifted in a stream since its model came in, or since [`Engine::reset_drift`].
+    #[must_use]
+    pub fn drift(&self, stream: usize) -> Option<Drift> {
+        self.streams.get(stream)?.drift.drift()
     }
 
-    /// Stops keeping them: the model will not come after all.
-    pub fn close_journal(&mut self, stream: usize) {
-        if let Some(stream) = self.streams.get_mut(stream) {
-            stream.journal = None;
-        }
-    }
-
-    /// Swaps a model in. `states` are rebuilt from the stored readings; series without one start
-    /// from zero. What the journal holds beyond is replayed first, and the next forecast of each
-    /// series is the new model's. False, and nothing changed, if the journal overflowed.
-    pub fn install(&mut self, stream: usize, model: Installed, states: Vec<(SeriesHandle, Rebuilt)>) -> bool {
-        let Some(target) = self.streams.get_mut(stream) else { return false };
-        let journal = target.journal.take().unwrap_or_default();
-        if journal.len() > MAX_JOURNAL {
-            return false;
-        }
-        let mut rebuilt: HashMap<SeriesHandle, Rebuilt> = states.into_iter().collect();
-        for (handle, reading) in journal {
-            let state = rebuilt.entry(handle).or_default();
-            state.step(reading, &target.spec, &model.model, true, &mut self.room);
-        }
-        for (handle, slot) in self.slots.iter_mut().enumerate().filter(|(_, s)| s.stream == stream) {
-            let handle = handle as SeriesHandle;
-            slot.series.adopt(rebuilt.remove(&handle));
-            if !slot.dirty && slot.series.last().is_some() {
-                slot.dirty = true;
-                self.dirty.push(handle);
-            }
-        }
-        target.model = Some(model);
-        target.quality = Quality::default();
-        true
+    /// Takes how the forecasts do from here on for what is usual.
+    pub fn reset_drift(&mut self, stream: usize) {
+        self.streams.get_mut(stream).into_iter().for_each(|s| s.drift = Detector::default());
     }
 
     /// Sets a stream's model at start, before any series is restored.

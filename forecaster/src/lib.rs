@@ -4,19 +4,23 @@
 mod aggregate;
 pub mod anomaly;
 pub mod backtest;
+mod bptt;
 pub mod cell;
 mod conformal;
 mod differences;
 pub mod engine;
 mod experts;
+mod faults;
 pub mod features;
 mod interval;
+pub mod judge;
 pub mod kernel;
 mod ladder;
 mod local;
 mod mixer;
 pub mod model;
 pub mod reading;
+mod rebuilt;
 mod rls;
 mod scale;
 mod seasonal;
@@ -28,8 +32,11 @@ pub mod trees;
 pub mod weights;
 
 pub use anomaly::{AnomalySettings, Direction};
-pub use engine::{Engine, Heard, Installed, SeriesHandle, Silence, StreamSpec, Verdict};
+pub use engine::{
+    Drift, Engine, Heard, Installed, Journal, SeriesHandle, Silence, StreamSpec, Tally, Verdict,
+};
 pub use kernel::HiddenState;
 pub use model::Model;
 pub use reading::{LEVEL_NAMES, LEVELS, MEDIAN, Reading, SECOND, Step, Timestamp};
-pub use series::{Rebuilt, rebuild};
+pub use rebuilt::{Rebuilt, rebuild};
+pub use series::Room;

@@ -8,7 +8,7 @@ use crate::kernel::{HiddenState, Network, Scratch};
 use crate::mixer::MODELS;
 use crate::reading::{Timestamp, mean_of};
 use crate::trees::Forest;
-use crate::weights::{Sizes, Weights};
+use crate::weights::{Cell, Sizes, Weights};
 
 /// Networks of a model at most: two that were drawn differently err differently.
 pub const NETWORKS: usize = 2;
@@ -66,10 +66,12 @@ impl Model {
         self.networks.iter().map(|(weights, _)| weights)
     }
 
-    /// Sizes of the networks.
+    /// Kind and sizes of the networks.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
-        self.weights().next().map_or(Sizes { inputs: INPUTS, hidden: 0, layers: 0 }, |w| w.sizes)
+        self.weights()
+            .next()
+            .map_or(Sizes { cell: Cell::Lstm, inputs: INPUTS, hidden: 0, layers: 0 }, |w| w.sizes)
     }
 
     /// Feeds a reading's features to the state, and returns what each network and the forest make of them: the
@@ -91,7 +93,14 @@ impl Model {
             if !network.fits(hidden) {
                 *hidden = network.zero_state();
             }
-            *answer = ordered(network.step(inputs, hidden, scratch));
+            let quantiles = network.step(inputs, hidden, scratch);
+            if quantiles.iter().all(|q| q.is_finite()) {
+                *answer = ordered(quantiles);
+            } else {
+                // Nothing bounds the hidden output of an Elman network with relu: one that has run away
+                // would never come back.
+                *hidden = network.zero_state();
+            }
         }
         if let (Some(answer), Some(forest)) = (answers.last_mut(), &self.forest) {
             *answer = ordered(forest.predict(features));

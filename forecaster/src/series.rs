@@ -11,8 +11,8 @@ use crate::ladder::{Candidates, Ladder};
 use crate::local::Local;
 use crate::mixer::{Answers, EXPERTS, MODELS, Mixer};
 use crate::model::{Model, ModelState};
-use crate::reading::{MEDIAN, Reading, Step, Timestamp};
-use crate::train::learned;
+use crate::reading::{LEVELS, MEDIAN, Reading, Step, Timestamp};
+use crate::rebuilt::Rebuilt;
 
 /// Movements a series must have shown before its scale carries a model's forecast.
 const MIN_MOVES: u32 = 4;
@@ -20,6 +20,8 @@ const MIN_MOVES: u32 = 4;
 const ENOUGH: u32 = 1000;
 /// Bound on an error, in units of the scale: a wild value must not stand for a series' quality.
 const MAX_ERROR: f64 = 100.0;
+/// Bound on what one reading weighs where models are compared, in the unit of the comparison.
+const MAX_LOSS: f64 = 8.0;
 /// Readings over which the errors of a series are averaged.
 const ERROR_MEMORY: f64 = 500.0;
 /// What single precision may lose of an offset: quantiles are moved outwards by it, so that a reading
@@ -34,6 +36,8 @@ pub struct Series {
     /// What the models answered, in units of the scale; none that had no say in what is expected.
     outlook: [Option<Lanes>; MODELS],
     mixer: Mixer,
+    /// The quantiles that were given out for the next reading, where a model came in since.
+    given: Option<Box<[f64; 7]>>,
     ladder: Ladder,
     detector: Detector,
     episode: Episode,
@@ -73,6 +77,19 @@ pub struct Verification {
     pub error: f64,
     /// Absolute error of the last value, in units of the series' scale.
     pub naive_error: f64,
+}
+
+/// How a forecast did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Judged {
+    /// Mean pinball loss of the seven quantiles.
+    pub(crate) loss: f64,
+    /// Absolute error of the median.
+    pub(crate) error: f64,
+    /// Absolute error of the last value.
+    pub(crate) naive_error: f64,
+    /// Whether the reading lay within the 90 % interval.
+    pub(crate) inside: bool,
 }
 
 /// Room that a reading's work is done in, one a thread.
@@ -147,7 +164,8 @@ impl Series {
     }
 
     fn verify(&mut self, reading: Reading, configured: Option<i64>) -> Option<Verification> {
-        let (last, mut expected) = (self.last()?, self.expected()?.1);
+        let given = self.given.take().map(|given| *given);
+        let (last, mut expected) = (self.last()?, given.or_else(|| Some(self.expected()?.1))?);
         let gap = self.local.gap(reading.time, configured);
         if gap > 1.5 {
             let (median, widening) = (expected[MEDIAN], gap.sqrt());
@@ -167,7 +185,7 @@ impl Series {
 
     /// Learns from a reading and forecasts the next. A model that is not `heard` sees the reading, and
     /// has no say.
-    fn follow(
+    pub(crate) fn follow(
         &mut self,
         reading: Reading,
         spec: &StreamSpec,
@@ -287,12 +305,52 @@ impl Series {
         }
     }
 
-    /// Continues under a model installed anew, from a state rebuilt for it; none starts from zero.
-    /// Errors are counted anew.
+    /// Continues under another model as [`Series::adopt`] does; the next reading is judged by the forecast
+    /// that was given out.
+    pub(crate) fn change_model(&mut self, rebuilt: Option<Rebuilt>) {
+        let given = self.given.take().or_else(|| Some(Box::new(self.expected()?.1)));
+        self.adopt(rebuilt);
+        self.given = given;
+    }
+
+    /// The forecast made under the present model is given out: the next reading is judged by it.
+    pub(crate) fn give_out(&mut self) {
+        self.given = None;
+    }
+
+    /// How what is expected does, now that a reading comes; in the unit given, and bounded. None before there
+    /// is a forecast.
+    pub(crate) fn judge(&self, reading: Reading, unit: f64) -> Option<Judged> {
+        let (last, quantiles) = (self.last()?, self.expected()?.1);
+        let units = |x: f64| (x / unit).clamp(-MAX_LOSS, MAX_LOSS);
+        let offsets = quantiles.map(|q| units(reading.value - q));
+        let losses = offsets.iter().zip(LEVELS).map(|(e, level)| (level * e).max((level - 1.0) * e));
+        Some(Judged {
+            loss: losses.sum::<f64>() / LEVELS.len() as f64,
+            error: offsets[MEDIAN].abs(),
+            naive_error: units(reading.value - last.value).abs(),
+            inside: (quantiles[0]..=quantiles[6]).contains(&reading.value),
+        })
+    }
+
+    /// Learns from a reading and expects the next, without a score and without steps.
+    pub(crate) fn pass(
+        &mut self,
+        reading: Reading,
+        spec: &StreamSpec,
+        model: Option<&Model>,
+        heard: bool,
+        room: &mut Room,
+    ) {
+        self.given = None;
+        self.follow(reading, &StreamSpec { horizon: 1, ..*spec }, model, heard, room);
+    }
+
+    /// Continues under a model from a state rebuilt for it; none starts from zero. Errors are counted anew.
     pub fn adopt(&mut self, rebuilt: Option<Rebuilt>) {
         self.errors = Errors::default();
         (self.state, self.outlook) = Default::default();
-        if let Some(Rebuilt { series }) = rebuilt {
+        if let Some(series) = rebuilt.map(Rebuilt::into_series) {
             if series.last() == self.last() {
                 let stretch = (series.scale() / self.scale()).clamp(1e-6, 1e6) as f32;
                 self.outlook = series.outlook.map(|answer| answer.map(|lanes| lanes.map(|q| q * stretch)));
@@ -307,40 +365,4 @@ impl Series {
         }
         self.combine();
     }
-}
-
-/// What a model makes of a series' past.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Rebuilt {
-    series: Box<Series>,
-}
-
-impl Rebuilt {
-    /// Takes in a further reading; one that is not newer is passed over.
-    pub(crate) fn step(
-        &mut self,
-        reading: Reading,
-        spec: &StreamSpec,
-        model: &Model,
-        heard: bool,
-        room: &mut Room,
-    ) {
-        if self.series.last().is_none_or(|last| reading.time > last.time) {
-            self.series.follow(reading, spec, Some(model), heard, room);
-        }
-    }
-}
-
-/// What a model makes of a series' readings, in order of time; none if there are none. The model is not
-/// heard on those before the slice that was held out: its errors there say nothing of those to come.
-#[must_use]
-pub fn rebuild(model: &Model, readings: &[Reading], spec: &StreamSpec) -> Option<Rebuilt> {
-    let known = readings.partition_point(|r| r.time <= model.trained_until());
-    let mut room = Room::default();
-    let mut rebuilt: Option<Rebuilt> = None;
-    for (row, reading) in readings.iter().enumerate() {
-        let heard = row >= learned(known);
-        rebuilt.get_or_insert_default().step(*reading, spec, model, heard, &mut room);
-    }
-    rebuilt
 }

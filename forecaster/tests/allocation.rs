@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forecaster::kernel::{Network, Scratch};
-use forecaster::weights::{Sizes, Weights};
+use forecaster::weights::{Cell, Sizes, Weights};
 
 struct Counting;
 
@@ -30,7 +30,11 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_step_allocates_nothing() {
-    let sizes = Sizes { inputs: 8, hidden: 32, layers: 2 };
+    Cell::ALL.into_iter().for_each(counted);
+}
+
+fn counted(cell: Cell) {
+    let sizes = Sizes { cell, inputs: 8, hidden: 32, layers: 2 };
     let network = Network::new(&Weights::random(sizes, 1));
     let (mut state, mut scratch) = (network.zero_state(), Scratch::default());
     let input = [0.5; 8];

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use forecaster::features::INPUTS;
-use forecaster::weights::{Sizes, Weights};
+use forecaster::weights::{Cell, Sizes, Weights};
 use forecaster::{Engine, Installed, Model, Reading, SECOND, Step, StreamSpec, Timestamp, Verdict, rebuild};
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ fn spec(horizon: usize) -> StreamSpec {
 }
 
 fn model(id: i64, seed: u64) -> Installed {
-    let weights = Weights::random(Sizes { inputs: INPUTS, hidden: 12, layers: 2 }, seed);
+    let weights = Weights::random(Sizes { cell: Cell::Lstm, inputs: INPUTS, hidden: 12, layers: 2 }, seed);
     Installed { id, name: format!("s-{id}").into(), version: id, model: Arc::new(Model::new(vec![weights])) }
 }
 
@@ -130,7 +130,7 @@ proptest! {
             accept(&mut swapped, series, *reading);
         }
         let state = rebuild(&new.model, &readings[..rebuilt], &spec(2));
-        prop_assert!(swapped.install(0, new, state.map(|s| (series, s)).into_iter().collect()));
+        prop_assert!(swapped.install(0, new, state.map(|s| (series, s)).into_iter().collect(), false));
         prop_assert_eq!(swapped.forecast(series).to_vec(), always.forecast(series).to_vec());
     }
 }

@@ -1,10 +1,9 @@
 //! The streaming kernel against the dfdx network, on every code path this processor has.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use forecaster::Model;
-use forecaster::cell::Lstm;
+use forecaster::cell::Recurrent;
 use forecaster::kernel::{Isa, Network, Scratch};
-use forecaster::weights::{Sizes, Weights};
+use forecaster::weights::{Cell, Sizes, Weights};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -13,7 +12,7 @@ const TOLERANCE: f32 = 1e-5;
 fn compare(sizes: Sizes, seed: u64, gain: f32, isa: Isa, steps: usize) -> f32 {
     let mut weights = Weights::random(sizes, seed);
     weights.tensors_mut().flatten().for_each(|w| *w *= gain);
-    let (reference, network) = (Lstm::new(&weights), Network::with_isa(&weights, isa));
+    let (reference, network) = (Recurrent::new(&weights), Network::with_isa(&weights, isa));
     let (mut slow, mut fast) = (reference.zero_state(1), network.zero_state());
     let mut scratch = Scratch::default();
     let mut rng = StdRng::seed_from_u64(seed + 1);
@@ -26,7 +25,7 @@ fn compare(sizes: Sizes, seed: u64, gain: f32, isa: Isa, steps: usize) -> f32 {
             worst = worst.max((a - b).abs());
         }
         for layer in 0..sizes.layers {
-            let outputs = Lstm::output(&slow, layer);
+            let outputs = Recurrent::output(&slow, layer);
             for (a, b) in outputs.iter().zip(fast.output(layer, sizes.hidden)) {
                 worst = worst.max((a - b).abs());
             }
@@ -36,17 +35,18 @@ fn compare(sizes: Sizes, seed: u64, gain: f32, isa: Isa, steps: usize) -> f32 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn equals_dfdx_over_a_thousand_steps(
+        cell in prop::sample::select(&Cell::ALL),
         inputs in 1_usize..12,
         hidden in 1_usize..50,
         layers in 1_usize..4,
         seed in 0_u64..1_000_000,
         gain in 0.2_f32..1.5,
     ) {
-        let sizes = Sizes { inputs, hidden, layers };
+        let sizes = Sizes { cell, inputs, hidden, layers };
         for isa in [Isa::detect(), Isa::Portable] {
             let worst = compare(sizes, seed, gain, isa, 1000);
             prop_assert!(worst <= TOLERANCE, "{isa:?}: differs by {worst}");
@@ -56,12 +56,18 @@ proptest! {
 
 #[test]
 fn saturated_gates_stay_finite_and_equal() {
-    let sizes = Sizes { inputs: 3, hidden: 8, layers: 1 };
+    for cell in [Cell::Lstm, Cell::Gru, Cell::Tanh] {
+        let sizes = Sizes { cell, inputs: 3, hidden: 8, layers: 1 };
+        saturated(sizes);
+    }
+}
+
+fn saturated(sizes: Sizes) {
     let mut weights = Weights::random(sizes, 3);
     weights.tensors_mut().take(4).flatten().for_each(|w| *w *= 100.0);
     let network = Network::new(&weights);
     let (mut state, mut scratch) = (network.zero_state(), Scratch::default());
-    let reference = Lstm::new(&weights);
+    let reference = Recurrent::new(&weights);
     let mut slow = reference.zero_state(1);
     for input in [[1e6, -1e6, 0.0], [f32::MAX, 0.0, -1.0], [-1e30, 1e30, 5.0]] {
         let found = network.step(&input, &mut state, &mut scratch);
@@ -75,32 +81,23 @@ fn saturated_gates_stay_finite_and_equal() {
 
 #[test]
 fn a_batch_is_as_many_single_sequences() {
-    let sizes = Sizes { inputs: 4, hidden: 32, layers: 2 };
+    Cell::ALL.into_iter().for_each(batched);
+}
+
+fn batched(cell: Cell) {
+    let sizes = Sizes { cell, inputs: 4, hidden: 32, layers: 2 };
     let weights = Weights::random(sizes, 9);
-    let lstm = Lstm::new(&weights);
-    let mut together = lstm.zero_state(3);
-    let mut alone: Vec<_> = (0..3).map(|_| lstm.zero_state(1)).collect();
+    let network = Recurrent::new(&weights);
+    let mut together = network.zero_state(3);
+    let mut alone: Vec<_> = (0..3).map(|_| network.zero_state(1)).collect();
     for step in 0..20 {
         let inputs: Vec<f32> = (0..12).map(|i| ((i * 7 + step * 3) % 11) as f32 / 5.0 - 1.0).collect();
-        let batch = lstm.step(&inputs, &mut together);
+        let batch = network.step(&inputs, &mut together);
         for (i, state) in alone.iter_mut().enumerate() {
-            let single = lstm.step(&inputs[i * 4..(i + 1) * 4], state);
+            let single = network.step(&inputs[i * 4..(i + 1) * 4], state);
             for (a, b) in single.iter().zip(&batch[i * 7..]) {
                 assert!((a - b).abs() < 1e-6);
             }
         }
     }
-}
-
-#[test]
-fn models_survive_safetensors() {
-    let sizes = Sizes { inputs: forecaster::features::INPUTS, hidden: 5, layers: 2 };
-    let mut networks = vec![Weights::random(sizes, 4), Weights::random(sizes, 5)];
-    let bytes = Model::new(networks.clone()).to_safetensors().unwrap();
-    let read = Model::from_safetensors(&bytes).unwrap();
-    assert!(read.weights().eq(&networks));
-    *networks[1].tensors_mut().flatten().next().unwrap() = f32::NAN;
-    let refused = Model::from_safetensors(&Model::new(networks).to_safetensors().unwrap()).unwrap_err();
-    assert!(refused.to_string().contains("2.rnn.weight_ih_l0"), "{refused}");
-    assert!(Model::from_safetensors(&bytes[..bytes.len() - 8]).is_err());
 }

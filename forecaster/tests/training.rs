@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use forecaster::backtest::Backtest;
 use forecaster::train::{TrainConfig, TrainError, TrainingSet, train};
+use forecaster::weights::Cell;
 use forecaster::{Reading, SECOND, StreamSpec, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -71,6 +72,39 @@ fn the_same_seed_and_data_give_the_same_weights() {
     let first = run(3);
     assert!(first == run(3));
     assert!(first.0 != run(4).0);
+}
+
+#[test]
+fn threads_change_no_weight_and_every_cell_learns() {
+    let mut set = TrainingSet::default();
+    waves().iter().for_each(|s| set.add(s, None));
+    for cell in Cell::ALL {
+        let config = TrainConfig { cell, trees: false, networks: 1, max_updates: 120, ..config() };
+        let run = |threads| {
+            let config = TrainConfig { threads, ..config };
+            let (model, report) = train(&set, &config, |_| ControlFlow::Continue(())).unwrap();
+            (model.weights().cloned().collect::<Vec<_>>(), report)
+        };
+        let (weights, report) = run(1);
+        assert_eq!(weights[0].sizes.cell, cell);
+        assert!(report.validation_loss < 0.9 * report.naive_loss, "{cell:?}: {report:?}");
+        assert!((weights, report) == run(2), "{cell:?}");
+    }
+}
+
+#[test]
+fn what_is_no_longer_finite_is_named() {
+    let mut set = TrainingSet::default();
+    waves().iter().for_each(|s| set.add(s, None));
+    for (learning_rate, expected) in [
+        (f32::INFINITY, "a weight of `rnn.weight_ih_l0` is no longer finite at update 0"),
+        (1e36, "the gradient is no longer finite at update 1"),
+        (f32::MAX, "the loss is no longer finite at update 1"),
+    ] {
+        let config = TrainConfig { learning_rate, ..config() };
+        let error = train(&set, &config, |_| ControlFlow::Continue(())).unwrap_err().to_string();
+        assert!(error.contains(expected), "{learning_rate}: {error}");
+    }
 }
 
 #[test]

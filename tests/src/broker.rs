@@ -3,6 +3,7 @@
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use rustix::process::Signal;
@@ -16,8 +17,10 @@ use crate::process::{Process, WAIT, find_program, wait_until};
 pub enum Persistence {
     /// In memory only.
     Memory,
-    /// In its database file.
+    /// In its database file, written once a minute.
     Disk,
+    /// In its database file, written after so many changes: messages queued, kept and handed over.
+    Saving(u32),
     /// In memory, and with the queue limits that mosquitto has by default.
     Default,
 }
@@ -29,7 +32,7 @@ pub struct Mosquitto {
     config: PathBuf,
     log: PathBuf,
     process: Process,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Mosquitto {
@@ -38,6 +41,14 @@ impl Mosquitto {
     /// # Errors
     /// If mosquitto is missing or does not come up.
     pub fn start(persistence: Persistence) -> Result<Mosquitto> {
+        Mosquitto::start_with(persistence, "")
+    }
+
+    /// The same with further lines in its configuration.
+    ///
+    /// # Errors
+    /// If mosquitto is missing or does not come up.
+    pub fn start_with(persistence: Persistence, more: &str) -> Result<Mosquitto> {
         let dir = tempfile::tempdir()?;
         let port = free_port()?;
         let config = dir.path().join("mosquitto.conf");
@@ -48,15 +59,19 @@ impl Mosquitto {
         if persistence != Persistence::Default {
             text += include_str!("../../deploy/mosquitto/vidente.conf");
         }
-        if persistence == Persistence::Memory {
-            // The last of a repeated key counts.
-            text += "\npersistence false\n";
-        }
-        text += &format!("\npersistence_location {}/\n", dir.path().display());
+        // The last of a repeated key counts.
+        text += &match persistence {
+            Persistence::Memory => "\npersistence false\n".to_owned(),
+            Persistence::Saving(changes) => {
+                format!("\nautosave_on_changes true\nautosave_interval {changes}\n")
+            }
+            Persistence::Disk | Persistence::Default => "\n".to_owned(),
+        };
+        text += &format!("persistence_location {}/\n{more}\n", dir.path().display());
         std::fs::write(&config, text)?;
         let log = dir.path().join("mosquitto.log");
         let process = launch(&config, &log, port)?;
-        Ok(Mosquitto { port, config, log, process, _dir: dir })
+        Ok(Mosquitto { port, config, log, process, dir })
     }
 
     /// Where it listens.
@@ -83,8 +98,58 @@ impl Mosquitto {
     /// If it does not come up again.
     pub fn restart(&mut self) -> Result<()> {
         self.process.end(Signal::TERM)?;
+        self.start_again()
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.end(Signal::KILL).map(drop)
+    }
+
+    /// Starts it again after [`Mosquitto::kill`].
+    ///
+    /// # Errors
+    /// If it does not come up again.
+    pub fn start_again(&mut self) -> Result<()> {
         self.process = launch(&self.config, &self.log, self.port)?;
         Ok(())
+    }
+
+    /// Stops it where it stands, or lets it go on.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        self.process.signal(if frozen { Signal::STOP } else { Signal::CONT })
+    }
+
+    /// A time until which all that it confirmed is in its database. It confirms from memory, and while it
+    /// writes its database it does nothing else: what it confirmed before that was written is in there,
+    /// what it confirmed later is lost if it is killed now.
+    ///
+    /// # Errors
+    /// If it has not written it yet.
+    pub fn saved(&self) -> Result<SystemTime> {
+        // The file system's clock is coarse.
+        Ok(self.written()? - Duration::from_millis(20))
+    }
+
+    fn written(&self) -> Result<SystemTime> {
+        // Renamed into place when it is complete.
+        Ok(std::fs::metadata(self.dir.path().join("mosquitto.db"))?.modified()?)
+    }
+
+    /// Has it write its database, and waits until it has.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn save(&self) -> Result<()> {
+        let before = self.written().ok();
+        self.process.signal(Signal::USR1)?;
+        wait_until("mosquitto to save", WAIT, || Ok(Some(self.written()?) != before))
     }
 }
 

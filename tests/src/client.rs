@@ -43,8 +43,19 @@ impl Subscriber {
     /// # Errors
     /// If the broker does not.
     pub fn new(broker: &Mosquitto, filter: &str) -> Result<Subscriber> {
+        Subscriber::with_login(broker, filter, None)
+    }
+
+    /// The same with user name and password.
+    ///
+    /// # Errors
+    /// If the broker does not grant it.
+    pub fn with_login(broker: &Mosquitto, filter: &str, login: Option<(&str, &str)>) -> Result<Subscriber> {
         let mut options =
             MqttOptions::new(format!("subscriber-{}", crate::free_port()?), "127.0.0.1", broker.port());
+        if let Some((user, password)) = login {
+            options.set_credentials(user, password);
+        }
         options.set_max_packet_size(1 << 20, 1 << 20);
         let (client, mut connection) = Client::new(options, 64);
         client.subscribe(filter, QoS::AtLeastOnce)?;

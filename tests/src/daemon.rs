@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::net::get;
+use crate::net::{get, post};
 use crate::process::{Process, WAIT, wait_until};
 
 /// The binary under test: `VIDENTE_BIN`, or the one beside the test executable's folder.
@@ -81,6 +81,33 @@ impl Metrics {
         self.sum("vidente_readings_rejected_total", &labels)
     }
 
+    /// Readings rejected, by reason.
+    #[must_use]
+    pub fn rejections(&self) -> BTreeMap<String, f64> {
+        let mut reasons = BTreeMap::new();
+        for (key, count) in &self.0 {
+            let Some(labels) = key.strip_prefix("vidente_readings_rejected_total{") else { continue };
+            let reason = labels.split("reason=\"").nth(1).and_then(|rest| rest.split('"').next());
+            *reasons.entry(reason.unwrap_or_default().to_owned()).or_default() += count;
+        }
+        reasons
+    }
+
+    /// What was counted since another scrape of the same process.
+    #[must_use]
+    pub fn since(&self, before: &Metrics) -> Metrics {
+        let counted =
+            |(key, value): (&String, &f64)| (key.clone(), value - before.0.get(key).unwrap_or(&0.0));
+        Metrics(self.0.iter().map(counted).collect())
+    }
+
+    /// Adds counts.
+    pub fn add(&mut self, more: &Metrics) {
+        for (key, count) in &more.0 {
+            *self.0.entry(key.clone()).or_default() += count;
+        }
+    }
+
     /// The smallest bucket bound of a histogram that holds at least a share of its observations; none
     /// if only the last, unbounded one does.
     #[must_use]
@@ -92,6 +119,27 @@ impl Metrics {
             (*count >= enough && bound.is_finite()).then_some(bound)
         });
         buckets.min_by(f64::total_cmp)
+    }
+
+    /// The same, between the bounds of the bucket as if its observations were spread evenly in it.
+    #[must_use]
+    pub fn interpolated(&self, histogram: &str, share: f64) -> Option<f64> {
+        let enough = share * self.sum(&format!("{histogram}_count"), &[]);
+        let prefix = format!("{histogram}_bucket{{le=\"");
+        let mut buckets: Vec<(f64, f64)> = self
+            .0
+            .iter()
+            .filter_map(|(key, count)| {
+                Some((key.strip_prefix(&prefix)?.split('"').next()?.parse().ok()?, *count))
+            })
+            .filter(|(bound, _): &(f64, f64)| bound.is_finite())
+            .collect();
+        buckets.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let at = buckets.iter().position(|(_, count)| *count >= enough)?;
+        let (low, before) =
+            at.checked_sub(1).and_then(|below| buckets.get(below)).copied().unwrap_or_default();
+        let (high, count) = *buckets.get(at)?;
+        Some(low + (high - low) * (enough - before) / (count - before).max(1.0))
     }
 
     /// Forecasts published.
@@ -106,6 +154,8 @@ impl Metrics {
 pub struct Daemon {
     process: Process,
     base: String,
+    /// Length of its log before this run.
+    begin: usize,
 }
 
 impl Daemon {
@@ -114,17 +164,52 @@ impl Daemon {
     /// # Errors
     /// If it ends or does not get ready.
     pub fn start(config: &Path, http_port: u16, log: &Path) -> Result<Daemon> {
+        let mut daemon = Daemon::launch(config, http_port, log, &[])?;
+        daemon.wait_ready()?;
+        Ok(daemon)
+    }
+
+    /// Starts `vidente run` with a configuration and variables in its environment, and waits for nothing.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn launch(config: &Path, http_port: u16, log: &Path, environment: &[(&str, &str)]) -> Result<Daemon> {
         let mut command = Command::new(vidente_binary()?);
-        command.arg("run").arg("--config").arg(config);
-        let mut daemon = Daemon {
+        command.arg("run").arg("--config").arg(config).envs(environment.iter().copied());
+        let begin = std::fs::metadata(log).map_or(0, |m| m.len() as usize);
+        Ok(Daemon {
             process: Process::spawn("vidente", &command, None, log)?,
             base: format!("http://127.0.0.1:{http_port}"),
-        };
+            begin,
+        })
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// If it ends or does not get ready.
+    pub fn wait_ready(&mut self) -> Result<()> {
         wait_until("vidente to be ready", WAIT, || {
-            daemon.process.ensure_running()?;
-            Ok(get(&format!("{}/ready", daemon.base))?.0 == 200)
-        })?;
-        Ok(daemon)
+            self.process.ensure_running()?;
+            Ok(self.get("/ready")?.0 == 200)
+        })
+    }
+
+    /// Whether it still runs.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        self.process.ensure_running().is_ok()
+    }
+
+    /// Waits until a line of its log holds all of some texts.
+    ///
+    /// # Errors
+    /// If none does in time, or it ends.
+    pub fn wait_log(&mut self, texts: &[&str]) -> Result<()> {
+        wait_until(&format!("{texts:?} in the log"), WAIT, || {
+            self.process.ensure_running()?;
+            Ok(self.log().lines().any(|line| texts.iter().all(|text| line.contains(text))))
+        })
     }
 
     /// Its process id.
@@ -139,6 +224,22 @@ impl Daemon {
     /// If no answer comes.
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
         get(&format!("{}{path}", self.base))
+    }
+
+    /// POSTs to a path, with a bearer token if one is given; the status and the body.
+    ///
+    /// # Errors
+    /// If no answer comes.
+    pub fn post(&self, path: &str, token: Option<&str>) -> Result<(u16, String)> {
+        post(&format!("{}{path}", self.base), token)
+    }
+
+    /// SIGUSR1: asks for a training run of every stream.
+    ///
+    /// # Errors
+    /// If the daemon is gone.
+    pub fn ask_to_train(&self) -> Result<()> {
+        self.process.signal(Signal::USR1)
     }
 
     /// GETs a path that answers JSON with status 200.
@@ -215,9 +316,15 @@ impl Daemon {
         self.process.wait(deadline)
     }
 
-    /// What it logged.
+    /// What it logged, and what runs before it logged into the same file.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Whether it has got as far as to say that it is ready.
+    #[must_use]
+    pub fn was_ready(&self) -> bool {
+        self.log().get(self.begin..).is_some_and(|log| log.contains(": ready"))
     }
 }

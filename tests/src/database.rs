@@ -1,5 +1,8 @@
 //! A throw-away Postgres cluster, and queries on either kind of store.
 
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
@@ -13,15 +16,35 @@ use sqlx::{AssertSqlSafe, FromRow};
 use tempfile::TempDir;
 
 use crate::net::free_port;
-use crate::process::{Process, WAIT, find_program, wait_until};
+use crate::process::{Process, WAIT, children, find_program, signal, wait_until};
 
 /// How long a connection or a lock may take to get.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What differs between clusters.
+#[derive(Debug, Clone, Copy)]
+pub struct Cluster<'a> {
+    /// The superuser, who may do everything over the socket.
+    pub superuser: &'a str,
+    /// Lines of `postgresql.conf`.
+    pub settings: &'a str,
+    /// Who else may come in, and how: lines of `pg_hba.conf`; none lets everybody in.
+    pub hba: Option<&'a str>,
+    /// Files to copy into the data folder, with their names there.
+    pub files: &'a [(&'a Path, &'a str)],
+}
+
+impl Default for Cluster<'_> {
+    fn default() -> Self {
+        Cluster { superuser: "vidente", settings: "", hba: None, files: &[] }
+    }
+}
 
 /// Postgres on a free port, with a socket, in a temporary folder.
 #[derive(Debug)]
 pub struct Postgres {
     port: u16,
+    superuser: String,
     dir: TempDir,
     user: Option<(u32, u32)>,
     process: Process,
@@ -33,32 +56,73 @@ impl Postgres {
     /// # Errors
     /// If Postgres is missing or does not come up.
     pub fn start() -> Result<Postgres> {
+        Postgres::start_with(Cluster::default())
+    }
+
+    /// Makes a certain cluster and starts it.
+    ///
+    /// # Errors
+    /// If Postgres is missing or does not come up.
+    pub fn start_with(cluster: Cluster<'_>) -> Result<Postgres> {
         let dir = tempfile::tempdir()?;
         let user = unprivileged_user()?;
-        if let Some((uid, gid)) = user {
-            std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid))?;
-        }
+        let give = |path: &Path| match user {
+            Some((uid, gid)) => std::os::unix::fs::chown(path, Some(uid), Some(gid)),
+            None => Ok(()),
+        };
+        give(dir.path())?;
+        let data = dir.path().join("data");
         let mut initdb = Command::new(program("initdb")?);
-        initdb.args(["-A", "trust", "-U", "vidente", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]);
-        initdb.arg(dir.path().join("data"));
+        initdb.args(["-A", "trust", "-U", cluster.superuser, "-E", "UTF8", "--locale=C", "--no-sync", "-D"]);
+        initdb.arg(&data);
         let log = dir.path().join("initdb.log");
         let status = Process::spawn("initdb", &initdb, user, &log)?.wait(WAIT)?;
         ensure!(status.success(), "initdb: {status}");
+        for (from, name) in cluster.files {
+            let to = data.join(name);
+            std::fs::copy(from, &to)?;
+            // Postgres takes no key that others may read.
+            std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o600))?;
+            give(&to)?;
+        }
+        let mut settings = File::options().append(true).open(data.join("postgresql.conf"))?;
+        settings.write_all(cluster.settings.as_bytes())?;
+        if let Some(hba) = cluster.hba {
+            let socket = format!("local all {} trust\n", cluster.superuser);
+            std::fs::write(data.join("pg_hba.conf"), socket + hba)?;
+        }
         let port = free_port()?;
-        let process = launch(dir.path(), port, user)?;
-        let postgres = Postgres { port, dir, user, process };
-        Database::connect(&postgres.url_of("postgres"))?.execute("create database vidente")?;
+        let superuser = cluster.superuser.to_owned();
+        let process = launch(dir.path(), port, &superuser, user)?;
+        let postgres = Postgres { port, superuser, dir, user, process };
+        postgres.admin("postgres")?.execute("create database vidente")?;
         Ok(postgres)
+    }
+
+    /// A connection of the superuser's, over the socket.
+    ///
+    /// # Errors
+    /// If it cannot connect.
+    pub fn admin(&self, database: &str) -> Result<Database> {
+        Database::connect(&socket_url(self.dir.path(), self.port, &self.superuser, database))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Connection URL of the database `vidente`, over TCP.
     #[must_use]
     pub fn url(&self) -> String {
-        self.url_of("vidente")
+        self.url_at(self.port)
     }
 
-    fn url_of(&self, database: &str) -> String {
-        format!("postgres://vidente@127.0.0.1:{}/{database}", self.port)
+    /// The same by way of another port, a proxy's.
+    #[must_use]
+    pub fn url_at(&self, port: u16) -> String {
+        format!("postgres://{}@127.0.0.1:{port}/vidente", self.superuser)
     }
 
     /// Process id of the postmaster.
@@ -75,12 +139,72 @@ impl Postgres {
         self.process.end(Signal::QUIT).map(drop)
     }
 
-    /// Starts again after [`Postgres::crash`].
+    /// SIGKILL to the postmaster and every other process of it.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub fn kill(&mut self) -> Result<()> {
+        let backends = children(self.process.id())?;
+        let ended = self.process.end(Signal::KILL).map(drop);
+        // Many have noticed and ended by themselves.
+        backends.iter().for_each(|pid| drop(signal(*pid, Signal::KILL)));
+        wait_until("the processes of Postgres to be gone", WAIT, || {
+            // One that is dead and not yet waited for has no command line.
+            let runs = |pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| !c.is_empty());
+            Ok(!backends.iter().any(runs))
+        })?;
+        ended
+    }
+
+    /// Stops every process of it where it stands, or lets them go on.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let how = if frozen { Signal::STOP } else { Signal::CONT };
+        // The postmaster first, so that no new process escapes.
+        self.process.signal(how)?;
+        children(self.process.id())?.iter().for_each(|pid| drop(signal(*pid, how)));
+        Ok(())
+    }
+
+    /// Has it ask everyone for a password over TCP, which nobody has, or no more.
+    ///
+    /// # Errors
+    /// If its configuration cannot be written, or it is gone.
+    pub fn ask_for_passwords(&self, ask: bool) -> Result<()> {
+        let how = if ask { "scram-sha-256" } else { "trust" };
+        let rules = format!("local all all trust\nhost all all 127.0.0.1/32 {how}\n");
+        std::fs::write(self.dir.path().join("data/pg_hba.conf"), rules)?;
+        self.process.signal(Signal::HUP)
+    }
+
+    /// Starts another server with a copy of what this one, stopped, holds.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn copy(&self) -> Result<Postgres> {
+        let dir = tempfile::tempdir()?;
+        if let Some((uid, gid)) = self.user {
+            std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid))?;
+        }
+        let status =
+            Command::new("cp").arg("-a").arg(self.dir.path().join("data")).arg(dir.path()).status()?;
+        ensure!(status.success(), "cp: {status}");
+        let port = free_port()?;
+        // The file names the process that was killed.
+        let _ = std::fs::remove_file(dir.path().join("data/postmaster.pid"));
+        let superuser = self.superuser.clone();
+        let process = launch(dir.path(), port, &superuser, self.user)?;
+        Ok(Postgres { port, superuser, dir, user: self.user, process })
+    }
+
+    /// Starts again after [`Postgres::crash`] or [`Postgres::kill`].
     ///
     /// # Errors
     /// If it does not come up.
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = launch(self.dir.path(), self.port, self.user)?;
+        self.process = launch(self.dir.path(), self.port, &self.superuser, self.user)?;
         Ok(())
     }
 }
@@ -92,12 +216,16 @@ impl Drop for Postgres {
     }
 }
 
-fn launch(dir: &Path, port: u16, user: Option<(u32, u32)>) -> Result<Process> {
+fn socket_url(dir: &Path, port: u16, user: &str, database: &str) -> String {
+    format!("postgres://localhost:{port}/{database}?user={user}&host={}", dir.display())
+}
+
+fn launch(dir: &Path, port: u16, superuser: &str, user: Option<(u32, u32)>) -> Result<Process> {
     let mut command = Command::new(program("postgres")?);
     command.arg("-D").arg(dir.join("data")).arg("-k").arg(dir).args(["-p", &port.to_string()]);
     command.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
     let mut process = Process::spawn("postgres", &command, user, &dir.join("postgres.log"))?;
-    let url = format!("postgres://vidente@127.0.0.1:{port}/postgres");
+    let url = socket_url(dir, port, superuser, "postgres");
     wait_until("Postgres to take connections", WAIT, || {
         process.ensure_running()?;
         Database::connect(&url).map(|_| true)
@@ -164,6 +292,21 @@ impl Database {
             })
         })?;
         Ok(Database { runtime, pool })
+    }
+
+    /// Whether this is Postgres.
+    #[must_use]
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.pool, Pool::Postgres(_))
+    }
+
+    /// An expression for a time in microseconds since 1970.
+    #[must_use]
+    pub fn micros(&self, column: &str) -> String {
+        match self.pool {
+            Pool::Postgres(_) => format!("(extract(epoch from {column}) * 1000000)::bigint"),
+            Pool::Sqlite(_) => column.to_owned(),
+        }
     }
 
     /// Runs statements.

@@ -28,10 +28,21 @@ impl Reading {
     #[must_use]
     pub fn value(self) -> f64 {
         let phase = (self.position + 3 * self.series) as f64 / 24.0 * std::f64::consts::TAU;
-        let noise = (splitmix(((self.series as u64) << 32) | self.position as u64) >> 11) as f64
-            / (1_u64 << 53) as f64
-            - 0.5;
-        20.0 + self.series as f64 + 5.0 * phase.sin() + 0.4 * noise
+        20.0 + self.series as f64 + 5.0 * phase.sin() + 0.4 * self.noise()
+    }
+
+    /// Another value: of a cycle of 23 readings that a network learns soon and autoregressions do not.
+    #[must_use]
+    pub fn jagged(self) -> f64 {
+        let phase = (self.position + 7 * self.series) % 23;
+        20.0 + self.series as f64 + (phase * phase % 11) as f64 + 6.0 * self.noise()
+    }
+
+    /// A number from -0.5 to 0.5, as good as drawn by chance.
+    #[must_use]
+    pub fn noise(self) -> f64 {
+        let drawn = splitmix(((self.series as u64) << 32) | self.position as u64) >> 11;
+        drawn as f64 / (1_u64 << 53) as f64 - 0.5
     }
 
     /// Seconds since the Unix epoch.
@@ -43,7 +54,13 @@ impl Reading {
     /// `{"value":…,"ts":…}`.
     #[must_use]
     pub fn payload(self) -> String {
-        format!("{{\"value\":{:.4},\"ts\":{}}}", self.value(), self.time())
+        self.payload_of(self.value())
+    }
+
+    /// The same with another value.
+    #[must_use]
+    pub fn payload_of(self, value: f64) -> String {
+        format!("{{\"value\":{value:.4},\"ts\":{}}}", self.time())
     }
 }
 
@@ -83,10 +100,22 @@ impl Feed {
     /// # Errors
     /// If a publisher has ended.
     pub fn publish(&mut self, positions: std::ops::Range<usize>) -> Result<()> {
+        self.publish_with(positions, Reading::payload)
+    }
+
+    /// The same with other payloads.
+    ///
+    /// # Errors
+    /// If a publisher has ended.
+    pub fn publish_with(
+        &mut self,
+        positions: std::ops::Range<usize>,
+        payload: impl Fn(Reading) -> String,
+    ) -> Result<()> {
         for position in positions {
             for (series, publisher) in self.publishers.iter_mut().enumerate() {
                 let stdin = publisher.stdin.as_mut().context("publisher without input")?;
-                stdin.write_all(Reading { series, position }.payload().as_bytes())?;
+                stdin.write_all(payload(Reading { series, position }).as_bytes())?;
                 stdin.write_all(b"\n")?;
             }
         }
@@ -114,6 +143,23 @@ impl Feed {
         let mut feed = Feed::new(broker, series, qos)?;
         feed.publish(positions)?;
         feed.finish()
+    }
+
+    /// Readings of [`Reading::jagged`] values as a CSV that `vidente backtest` and `vidente models inputs` read,
+    /// under the keys that the series have in a daemon's store.
+    ///
+    /// # Errors
+    /// If a time cannot be written.
+    pub fn csv(series: usize, positions: impl Iterator<Item = usize> + Clone) -> Result<String> {
+        let mut text = "series,timestamp,value\n".to_owned();
+        for series in 0..series {
+            for position in positions.clone() {
+                let reading = Reading { series, position };
+                let time = jiff::Timestamp::from_second(i64::try_from(reading.time())?)?;
+                text += &format!("climate/hall/dev{series}/value,{time},{:.4}\n", reading.jagged());
+            }
+        }
+        Ok(text)
     }
 
     /// Publishes one message at quality of service 1.

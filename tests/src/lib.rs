@@ -4,24 +4,46 @@
 //! Everything is synchronous and ends with the value that holds it. Waits have deadlines and name
 //! what did not come.
 
+mod audit;
+mod authority;
 mod broker;
 mod client;
 mod daemon;
 mod database;
 mod feed;
+mod forecasts;
+mod ledger;
 mod load;
 mod net;
+mod ordeal;
+mod plan;
 mod process;
 mod prometheus;
+mod proxy;
+mod registry;
 mod rig;
+mod stepped;
+mod tensors;
+mod wire;
 
+pub use audit::{Audit, Report};
+pub use authority::{Authority, Identity};
 pub use broker::{Mosquitto, Persistence};
 pub use client::{Collected, Subscriber};
 pub use daemon::{Daemon, Metrics, vidente, vidente_binary};
-pub use database::{Database, Postgres};
+pub use database::{Cluster, Database, Postgres};
 pub use feed::{Feed, Reading};
+pub use forecasts::StoredForecast;
+pub use ledger::{Ledger, Publisher};
 pub use load::{Counter, Load};
-pub use net::{free_port, get};
-pub use process::{Process, WAIT, cpu_time, find_program, quiet, wait_until};
+pub use net::{free_port, get, post};
+pub use ordeal::{Fault, Ordeal};
+pub use plan::Plan;
+pub use process::{Process, WAIT, cpu_time, find_program, peak_memory, quiet, wait_until};
 pub use prometheus::{Prometheus, promtool};
-pub use rig::{Rig, Settings, Store};
+pub use proxy::{Cut, Line, Proxy};
+pub use registry::{Promoted, Registry, Run, distorted};
+pub use rig::{Proxies, Rig, Settings, Store};
+pub use stepped::Stepped;
+pub use tensors::{Dtype, Tensor, Tensors};
+pub use wire::Wire;

@@ -34,12 +34,29 @@ pub fn free_port() -> Result<u16> {
 /// # Errors
 /// If no answer comes.
 pub fn get(url: &str) -> Result<(u16, String)> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
+    let mut answer = agent().get(url).call().with_context(|| format!("GET {url}"))?;
+    let body = answer.body_mut().read_to_string().with_context(|| format!("GET {url}"))?;
+    Ok((answer.status().as_u16(), body))
+}
+
+/// POSTs to a URL, with a bearer token if one is given: the status and the body.
+///
+/// # Errors
+/// If no answer comes.
+pub fn post(url: &str, token: Option<&str>) -> Result<(u16, String)> {
+    let mut request = agent().post(url);
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let mut answer = request.send_empty().with_context(|| format!("POST {url}"))?;
+    let body = answer.body_mut().read_to_string().with_context(|| format!("POST {url}"))?;
+    Ok((answer.status().as_u16(), body))
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(10)))
         .http_status_as_error(false)
         .build()
-        .into();
-    let mut answer = agent.get(url).call().with_context(|| format!("GET {url}"))?;
-    let body = answer.body_mut().read_to_string().with_context(|| format!("GET {url}"))?;
-    Ok((answer.status().as_u16(), body))
+        .into()
 }

@@ -1,6 +1,7 @@
 //! Child processes that never outlive the test, and waiting for what they do.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,6 +77,17 @@ impl Process {
     /// If it cannot be started.
     pub fn spawn(name: &str, command: &Command, user: Option<(u32, u32)>, log: &Path) -> Result<Process> {
         let output = File::options().create(true).append(true).open(log)?;
+        Process::spawn_into(name, command, user, output.into(), log)
+    }
+
+    /// The same with the output going elsewhere; who reads it there writes it to `log`.
+    pub(crate) fn spawn_into(
+        name: &str,
+        command: &Command,
+        user: Option<(u32, u32)>,
+        output: OwnedFd,
+        log: &Path,
+    ) -> Result<Process> {
         let mut wrapped = Command::new("setpriv");
         if let Some((uid, gid)) = user {
             wrapped.args(["--reuid", &uid.to_string(), "--regid", &gid.to_string(), "--clear-groups"]);
@@ -120,9 +132,8 @@ impl Process {
     ///
     /// # Errors
     /// If it is gone already.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("process id")?;
-        kill_process(pid, signal).with_context(|| format!("signal to {}", self.name))
+    pub fn signal(&self, how: Signal) -> Result<()> {
+        signal(self.child.id(), how).with_context(|| format!("signal to {}", self.name))
     }
 
     /// Waits for its end.
@@ -164,22 +175,40 @@ fn tail(log: &str) -> String {
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
+/// Sends a signal to a process.
+pub(crate) fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("process id")?;
+    Ok(kill_process(pid, signal)?)
+}
+
+/// The children of a process that still run.
+///
+/// # Errors
+/// If `/proc` cannot be read.
+pub(crate) fn children(pid: u32) -> Result<Vec<u32>> {
+    let all = std::fs::read_dir("/proc")?.flatten();
+    let others = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // A process may end while this looks.
+    Ok(others.filter(|other| stat(*other).is_ok_and(|(_, parent)| parent == pid)).collect())
+}
+
 /// Processor time used so far, user and system, by a process and its children that still run.
 ///
 /// # Errors
 /// If the process is gone.
 pub fn cpu_time(pid: u32) -> Result<Duration> {
-    let (mut total, _) = stat(pid)?;
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Some(other) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // A process may end while this looks.
-        if let Ok((time, parent)) = stat(other)
-            && parent == pid
-        {
-            total += time;
-        }
-    }
-    Ok(total)
+    let (own, _) = stat(pid)?;
+    Ok(children(pid)?.into_iter().filter_map(|child| Some(stat(child).ok()?.0)).sum::<Duration>() + own)
+}
+
+/// The most memory that a process has held at once, in bytes.
+///
+/// # Errors
+/// If it is gone.
+pub fn peak_memory(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
 }
 
 /// Processor time and parent of a process.

@@ -103,7 +103,7 @@ fn what_cannot_be_published_is_said() -> Result<()> {
         (
             csv(2),
             &["--topic", "{series}", "--username", "u", "--password-file", "/nonexistent"],
-            "cannot read /non",
+            "/nonexistent cannot be read",
         ),
     ] {
         let out = replay(&rig, &text, more)?;

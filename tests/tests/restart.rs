@@ -1,7 +1,7 @@
 //! A daemon that was stopped or killed goes on exactly as one that was not.
 
 use anyhow::Result;
-use vidente_tests::{Database, Feed, Rig, Settings, Store, Subscriber};
+use vidente_tests::{Feed, Rig, Settings, Store, Subscriber};
 
 const SERIES: usize = 5;
 
@@ -32,26 +32,13 @@ fn the_trained_model_continues_after_a_kill() -> Result<()> {
     compare(End::Kill, true)
 }
 
-/// A daemon of its own name, store and topics.
-fn daemon_named(name: &str) -> Settings {
-    let climate = Settings::climate();
-    let rest = format!("{}\n[forecast]\ntopic = \"vidente/{name}/{{series}}\"\n", climate.rest);
-    Settings { name: name.to_owned(), rest, ..climate }
-}
-
 fn compare(end: End, trained: bool) -> Result<()> {
     let rig = Rig::new(Store::Sqlite)?;
-    let (steady, ended) = (daemon_named("steady"), daemon_named("ended"));
+    let (steady, ended) = (Settings::named("steady"), Settings::named("ended"));
     let begin = if trained { 200 } else { 0 };
     if trained {
         // Both begin with copies of one store that holds a model.
-        let mut daemon = rig.daemon(&steady)?;
-        Feed::run(&rig.broker, SERIES, 1, 0..begin)?;
-        daemon.wait_stored(begin * SERIES)?;
-        daemon.stop()?;
-        rig.train(&steady)?;
-        rig.database(&steady)?
-            .execute(&format!("vacuum into '{}'", rig.store_url("ended").trim_start_matches("sqlite://")))?;
+        rig.trained(&steady, SERIES, begin, &[&rig.store_url("ended")])?;
     }
     let heard = Subscriber::new(&rig.broker, "vidente/ended/#")?;
     let mut undisturbed = rig.daemon(&steady)?;
@@ -76,19 +63,9 @@ fn compare(end: End, trained: bool) -> Result<()> {
     }
     daemon.stop()?;
     undisturbed.stop()?;
-    let (a, b) = (forecasts(&rig.database(&steady)?, begin)?, forecasts(&rig.database(&ended)?, begin)?);
+    let [a, b] = [&steady, &ended].map(|of| rig.database(of)?.forecasts(begin..begin + 120));
+    let (a, b) = (a?, b?);
     assert_eq!(a.len(), if trained { 120 } else { 119 } * SERIES);
     assert_eq!(a, b);
     Ok(())
-}
-
-type Forecast = (String, i64, f64, f64, f64, f64, f64);
-
-/// Forecasts made from a position on, in order.
-fn forecasts(database: &Database, begin: usize) -> Result<Vec<Forecast>> {
-    let since = vidente_tests::Reading { series: 0, position: begin }.time() * 1_000_000;
-    database.rows(&format!(
-        "select s.key, f.origin, f.mean, f.q05, f.q25, f.q50, f.q95 from forecasts f \
-         join series s on s.id = f.series_id where f.origin >= {since} order by s.key, f.origin"
-    ))
 }

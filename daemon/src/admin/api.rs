@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, Query as Parameters, State};
-use axum::http::header::CACHE_CONTROL;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::{Admin, Pages, error};
-use crate::message::Query;
+use super::{Desk, Pages, error};
 
 /// Readings given of a series unless asked for more or fewer, and the most given.
 const HISTORY: usize = 200;
@@ -21,23 +21,23 @@ pub(super) struct Span {
     history: Option<usize>,
 }
 
-pub(super) async fn all_series<P: Pages>(State(admin): State<Arc<Admin<P>>>) -> Response {
-    present(admin.ask(Query::Series).await)
+pub(super) async fn all_series<P: Pages>(State(desk): State<Arc<Desk<P>>>) -> Response {
+    present(desk.series().await)
 }
 
-pub(super) async fn streams<P: Pages>(State(admin): State<Arc<Admin<P>>>) -> Response {
-    present(admin.ask(Query::Streams).await)
+pub(super) async fn streams<P: Pages>(State(desk): State<Arc<Desk<P>>>) -> Response {
+    present(desk.streams().await)
 }
 
-fn present<T: Serialize>(answer: Option<T>) -> Response {
+fn present(answer: Option<Bytes>) -> Response {
     match answer {
-        Some(answer) => ([(CACHE_CONTROL, "no-store")], Json(answer)).into_response(),
+        Some(answer) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
         None => error(StatusCode::SERVICE_UNAVAILABLE, "the engine does not answer"),
     }
 }
 
 pub(super) async fn one_series<P: Pages>(
-    State(admin): State<Arc<Admin<P>>>,
+    State(desk): State<Arc<Desk<P>>>,
     uri: Uri,
     Path(key): Path<String>,
     span: Result<Parameters<Span>, axum::extract::rejection::QueryRejection>,
@@ -46,12 +46,20 @@ pub(super) async fn one_series<P: Pages>(
         Ok(Parameters(span)) => span.history.unwrap_or(HISTORY).min(MAX_HISTORY),
         Err(_) => return error(StatusCode::BAD_REQUEST, "history must be a number of readings"),
     };
+    let Ok(_waiting) = desk.waiting_pages.try_acquire() else {
+        return error(StatusCode::SERVICE_UNAVAILABLE, "too many histories are being read; ask again");
+    };
+    // It is never closed.
+    let _reading = desk.pages.acquire().await;
     // Keys hold percent signs of their own, so a raw key must not be decoded: what the path says
     // decoded is tried first, then what it says to the letter.
     let raw = uri.path().strip_prefix("/api/v1/series/").unwrap_or_default();
     for key in [key.as_str(), raw] {
-        match admin.pages.page(key, history).await {
-            Ok(Some(page)) => return present(Some(page)),
+        let (key_asked, desk) = (key.to_owned(), desk.clone());
+        // The store's connections must not be those of the thread that serves HTTP, which ends first.
+        let page = desk.home.clone().spawn(async move { desk.admin.pages.page(&key_asked, history).await });
+        match page.await.map_err(anyhow::Error::from).flatten() {
+            Ok(Some(page)) => return Json(page).into_response(),
             Ok(None) => {}
             Err(e) => {
                 tracing::warn!(error = format!("{e:#}"), "the store did not answer the API");
@@ -63,6 +71,31 @@ pub(super) async fn one_series<P: Pages>(
         }
     }
     error(StatusCode::NOT_FOUND, "no such series")
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    stream: Option<String>,
+}
+
+/// Asks for a training run, of one stream or of all.
+pub(super) async fn train<P: Pages>(
+    State(desk): State<Arc<Desk<P>>>,
+    which: Result<Parameters<Which>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let Ok(Parameters(which)) = which else {
+        return error(StatusCode::BAD_REQUEST, "the only parameter is stream, the name of one");
+    };
+    let asked = desk.admin.demands.ask(which.stream.as_deref());
+    if asked.is_empty() {
+        return error(StatusCode::NOT_FOUND, "no such stream");
+    }
+    (StatusCode::ACCEPTED, Json(serde_json::json!({ "queued": asked }))).into_response()
+}
+
+pub(super) async fn no_token() -> Response {
+    error(StatusCode::FORBIDDEN, "set [http] token_file to allow this")
 }
 
 pub(super) async fn not_found() -> Response {

@@ -2,28 +2,41 @@
 
 mod api;
 mod assets;
+mod gate;
 mod guard;
 mod probes;
+mod serve;
+mod shared;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
+pub use gate::Gate;
+pub use serve::serve;
+
+use crate::config;
 use crate::message::{Message, Query};
 use crate::metrics::Metrics;
 use crate::ready::Ready;
+use crate::trainer::Demands;
+use shared::Shared;
 
 /// How long the engine may take to answer before it counts as stalled.
 const ENGINE_LIMIT: Duration = Duration::from_secs(3);
-/// How long requests in progress may go on once told to stop.
-const STOP_LIMIT: Duration = Duration::from_secs(2);
+/// Histories that are read from the store at a time, fewer than the store has connections.
+const PAGES: usize = 3;
+/// Histories that may be waited for; who asks for more is told so.
+const WAITING_PAGES: usize = 16;
 
 /// Where a series' history comes from: the store.
 pub trait Pages: Send + Sync + 'static {
@@ -51,30 +64,60 @@ pub struct Admin<P> {
     pub engine: mpsc::WeakSender<Message>,
     /// Asked about the past.
     pub pages: P,
-    /// Bearer token asked on everything but `/live` and `/ready`.
-    pub token: Option<String>,
+    /// Told to train.
+    pub demands: Arc<Demands>,
+    /// Who may ask.
+    pub gate: Gate,
+}
+
+/// What the handlers share.
+#[derive(Debug)]
+struct Desk<P> {
+    admin: Admin<P>,
+    /// Where the store's connections live; the handlers run elsewhere.
+    home: Handle,
+    series: Shared,
+    streams: Shared,
+    pages: Semaphore,
+    waiting_pages: Semaphore,
 }
 
 impl<P: Pages> Admin<P> {
-    /// All routes.
+    /// All routes. Must be called from the runtime that the store belongs to.
     pub fn router(mut self) -> Router {
-        let token = self.token.take().map(Arc::<str>::from);
-        let guarded = Router::new()
+        let gate = Arc::new(std::mem::take(&mut self.gate));
+        // What changes something is for those who hold the token, and for nobody where there is none.
+        let train = if gate.token.is_some() { post(api::train) } else { post(api::no_token) };
+        let data = Router::new()
             .route("/metrics", get(probes::metrics))
             .route("/api/v1/series", get(api::all_series))
             .route("/api/v1/series/{*key}", get(api::one_series))
             .route("/api/v1/streams", get(api::streams))
+            .route("/api/v1/train", train)
+            .fallback(api::not_found)
+            .layer(middleware::from_fn_with_state(gate.clone(), gate::authorise));
+        // A browser cannot send a token before it has a page to type it into. The page holds no data.
+        let page = Router::new()
             .route("/", get(assets::index))
             .route("/assets/{name}", get(assets::asset))
-            .fallback(api::not_found)
-            .layer(middleware::from_fn_with_state(token, guard::authorise));
+            .merge(data)
+            .layer(middleware::from_fn_with_state(gate, gate::check_name));
+        let desk = Desk {
+            admin: self,
+            home: Handle::current(),
+            series: Shared::default(),
+            streams: Shared::default(),
+            pages: Semaphore::new(PAGES),
+            waiting_pages: Semaphore::new(WAITING_PAGES),
+        };
         Router::new()
             .route("/live", get(probes::live))
             .route("/ready", get(probes::ready))
-            .merge(guarded)
+            .merge(page)
+            .layer(middleware::from_fn(guard::limit_size))
             .layer(middleware::from_fn(guard::limit_time))
             .layer(middleware::map_response(guard::harden))
-            .with_state(Arc::new(self))
+            .with_state(Arc::new(desk))
     }
 
     /// Asks the engine; none if it does not answer in time.
@@ -88,29 +131,30 @@ impl<P: Pages> Admin<P> {
     }
 }
 
-/// Answers requests until told to stop, then lets those in progress end within a limit.
+impl<P: Pages> Desk<P> {
+    /// All series, as JSON.
+    async fn series(&self) -> Option<Bytes> {
+        self.series.get(async { json(&self.admin.ask(Query::Series).await?) }).await
+    }
+
+    /// All streams, as JSON.
+    async fn streams(&self) -> Option<Bytes> {
+        self.streams.get(async { json(&self.admin.ask(Query::Streams).await?) }).await
+    }
+}
+
+fn json(answer: &impl Serialize) -> Option<Bytes> {
+    serde_json::to_vec(answer).ok().map(Bytes::from)
+}
+
+/// What `[http]` says of TLS.
 ///
 /// # Errors
-/// If the listener fails for good.
-pub async fn serve(
-    listener: tokio::net::TcpListener,
-    router: Router,
-    mut stop: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    let mut late = stop.clone();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
-        // A sender that is gone also means to stop.
-        let _ = stop.wait_for(|stop| *stop).await;
-    });
-    tokio::select! {
-        ended = serving.into_future() => ended,
-        () = async {
-            let _ = late.wait_for(|stop| *stop).await;
-            tokio::time::sleep(STOP_LIMIT).await;
-        } => {
-            tracing::warn!("HTTP requests still in progress were cut off");
-            Ok(())
-        }
+/// If the certificate cannot be used.
+pub fn tls(http: &config::Http) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
+    match (&http.cert_file, &http.key_file) {
+        (Some(cert), Some(key)) => Ok(Some(Arc::new(crate::tls::server(cert, key)?))),
+        _ => Ok(None),
     }
 }
 

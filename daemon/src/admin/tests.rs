@@ -7,12 +7,16 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::message::{LastForecast, LastReading, SeriesSnapshot, StreamSnapshot};
+use crate::secret::Secret;
 
-/// Pages of the keys it is given, as `{"key":…,"history":…}`; an error for the key `broken/x`.
+mod limits;
+
+/// Pages of the keys it is given, as `{"key":…,"history":…}`; an error for the key `broken/x`; never an answer for `stuck/x`.
 struct Book(Vec<&'static str>, Arc<Mutex<Vec<String>>>);
 
 impl Pages for Book {
@@ -21,6 +25,9 @@ impl Pages for Book {
     async fn page(&self, key: &str, history: usize) -> anyhow::Result<Option<Value>> {
         self.1.lock().unwrap().push(key.into());
         anyhow::ensure!(key != "broken/x", "password authentication failed");
+        if key == "stuck/x" {
+            std::future::pending::<()>().await;
+        }
         Ok(self.0.contains(&key).then(|| json!({ "key": key, "history": history })))
     }
 }
@@ -30,6 +37,7 @@ struct Server {
     metrics: Arc<Metrics>,
     ready: Arc<Ready>,
     asked: Arc<Mutex<Vec<String>>>,
+    demands: Arc<Demands>,
     stop: watch::Sender<bool>,
     served: JoinHandle<std::io::Result<()>>,
     _engine: mpsc::Sender<Message>,
@@ -58,24 +66,30 @@ impl Server {
         let metrics = Metrics::new(["climate"]).unwrap();
         let ready = Arc::new(Ready::default());
         let asked = Arc::default();
+        let demands = Arc::new(Demands::new(["climate", "power"].map(String::from).into_iter()));
         let keys = vec!["climate/berlin/dev1/temperature", "a/50%25 of it/x", "a/b c/ä"];
         let admin = Admin {
             metrics: metrics.clone(),
             ready: ready.clone(),
             engine: weak,
             pages: Book(keys, Arc::clone(&asked)),
-            token: token.map(Into::into),
+            gate: Gate { token: token.map(Secret::from), names: Some(vec!["x".into()]) },
+            demands: demands.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let served = tokio::spawn(serve(listener, admin.router(), stopped));
-        Server { address, metrics, ready, asked, stop, served, _engine: engine }
+        let served = tokio::spawn(serve(listener.into_std().unwrap(), None, admin.router(), stopped));
+        Server { address, metrics, ready, asked, demands, stop, served, _engine: engine }
     }
 
     async fn get(&self, path: &str, headers: &str) -> Answer {
+        self.ask("GET", path, headers).await
+    }
+
+    async fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
@@ -93,7 +107,7 @@ fn engine() -> mpsc::Sender<Message> {
         while let Some(Message::Query(query)) = messages.recv().await {
             match query {
                 Query::Series(answer) => answer.send(vec![series()]).map_err(|_| ()).unwrap(),
-                Query::Handles(_) => unreachable!(),
+                Query::Handles(_) | Query::Watch(_) => unreachable!(),
                 Query::Streams(answer) => answer
                     .send(vec![StreamSnapshot {
                         stream: "climate".into(),
@@ -185,7 +199,9 @@ async fn ready_names_what_is_missing() {
     server.metrics.store_up.set(1);
     let waiting = server.get("/ready", "").await;
     assert_eq!(waiting.status, 503);
-    let expected = json!({"ready": false, "missing": ["restored", "subscribed"], "store_up": true, "mqtt_connected": false});
+    let spool = json!({"readings": 0, "bytes": 0, "max_bytes": 0, "writable": false});
+    let expected = json!({"ready": false, "missing": ["restored", "subscribed"], "store_up": true, "store_trouble": null,
+        "spool": spool, "mqtt_connected": false});
     assert_eq!(waiting.json(), expected);
     server.ready.set_restored();
     server.ready.set_subscribed(true);
@@ -226,7 +242,7 @@ async fn metrics_are_prometheus_text() {
 async fn the_token_guards_everything_but_the_probes() {
     let server = Server::start(Some("s3cret"), engine()).await;
     let paths =
-        ["/", "/metrics", "/api/v1/series", "/api/v1/series/a/b", "/api/v1/streams", "/assets/page.js", "/x"];
+        ["/metrics", "/api/v1/series", "/api/v1/series/a/b", "/api/v1/streams", "/api/v1/nothing", "/x"];
     for path in paths {
         for wrong in [
             "",
@@ -251,6 +267,68 @@ async fn the_token_guards_everything_but_the_probes() {
     assert!(server.asked.lock().unwrap().iter().all(|key| key == "a/b"), "refused requests reach the store");
     assert_eq!(server.get("/live", "").await.status, 200);
     assert_eq!(server.get("/ready", "").await.status, 503);
+}
+
+/// A browser cannot send the token before it has a page that asks for it.
+#[tokio::test]
+async fn the_page_needs_no_token_and_holds_no_data() {
+    let open = Server::start(None, engine()).await;
+    let locked = Server::start(Some("s3cret"), engine()).await;
+    for path in ["/", "/assets/page.js", "/assets/chart.js", "/assets/page.css", "/assets/plotly.js"] {
+        let page = locked.get(path, "").await;
+        assert_eq!(page.status, 200, "{path}");
+        assert_eq!(page.body, open.get(path, "").await.body, "{path} is the same for all");
+    }
+    let page = locked.get("/assets/page.js", "").await.body;
+    assert!(page.contains("sessionStorage") && page.contains("headers.authorization = `Bearer ${token}`"));
+    assert!(locked.get("/", "").await.body.contains("id=\"login\""));
+}
+
+#[tokio::test]
+async fn every_answer_tells_browsers_what_they_may_do() {
+    let server = Server::start(Some("s3cret"), engine()).await;
+    for path in ["/", "/live", "/metrics", "/nothing"] {
+        let answer = server.get(path, "").await;
+        let policy = answer.header("content-security-policy").unwrap();
+        for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"]
+        {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert!(!policy.contains("script-src 'self' "), "no inline scripts: {policy}");
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("cache-control", if path == "/" { "no-cache" } else { "no-store" }),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{path}");
+        }
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+}
+
+#[tokio::test]
+async fn training_is_asked_for_by_those_who_hold_the_token() {
+    let open = Server::start(None, engine()).await;
+    let answer = open.ask("POST", "/api/v1/train", "").await;
+    assert_eq!(
+        (answer.status, &answer.json()["error"]),
+        (403, &json!("set [http] token_file to allow this"))
+    );
+    let server = Server::start(Some("s3cret"), engine()).await;
+    assert_eq!(server.ask("POST", "/api/v1/train", "").await.status, 401);
+    let token = "authorization: Bearer s3cret\r\n";
+    assert_eq!(server.ask("POST", "/api/v1/train?stream=nowhere", token).await.status, 404);
+    assert_eq!(server.ask("POST", "/api/v1/train?streem=power", token).await.status, 400);
+    assert_eq!(server.get("/api/v1/train", token).await.status, 405);
+    assert!(!server.demands.take(0) && !server.demands.take(1));
+    let one = server.ask("POST", "/api/v1/train?stream=power", token).await;
+    assert_eq!((one.status, one.json()), (202, json!({ "queued": ["power"] })));
+    assert!(!server.demands.take(0) && server.demands.take(1) && !server.demands.take(1));
+    let all = server.ask("POST", "/api/v1/train", token).await;
+    assert_eq!(all.json(), json!({ "queued": ["climate", "power"] }));
+    assert!(server.demands.take(0) && server.demands.take(1));
 }
 
 #[tokio::test]

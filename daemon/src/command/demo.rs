@@ -63,7 +63,7 @@ async fn sensors(
     }
     let port = broker.port();
     println!("Vidente demo: a house of sensors, {} times as fast as real time", args.speed);
-    println!("  live page   http://{}/", started.http);
+    println!("  live page   {}", started.url);
     println!("  forecasts   mosquitto_sub -h 127.0.0.1 -p {port} -t 'vidente/#' -v");
     println!("  readings    mosquitto_sub -h 127.0.0.1 -p {port} -t 'home/#' -v");
     println!("  store       {}{}", dir.display(), if kept { "" } else { " (goes with the demo)" });
@@ -78,7 +78,7 @@ fn config(args: &DemoArgs, broker: &RunningBroker, dir: &Path) -> anyhow::Result
     let path = dir.join("vidente.db");
     let path = path.to_str().context("the directory's name is not valid UTF-8")?;
     let mut text = format!(
-        "[mqtt]\nurl = \"mqtt://{}\"\nprotocol = \"3.1.1\"\n[store]\nurl = {}\n[http]\nlisten = {}\n\
+        "[mqtt]\nurl = \"mqtt://{}\"\nprotocol = \"3.1.1\"\n[store]\nurl = {}\n[spool]\nmax_bytes = 0\n[http]\nlisten = {}\n\
          [training]\nevery = \"5m\"\nwindow = \"60d\"\nmin_readings = 2000\n",
         broker.address,
         serde_json::Value::from(format!("sqlite://{path}")),

@@ -2,11 +2,14 @@
 
 mod backtest;
 mod demo;
+mod models;
 mod replay;
 mod train;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use clap::CommandFactory;
@@ -48,7 +51,11 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => {
             log("info,sqlx=warn");
-            app::run(load(args)?, signals()?, |started| tracing::info!("http://{}/", started.http)).await
+            let config = load(args)?;
+            for warning in config.warnings() {
+                tracing::warn!("{warning}");
+            }
+            app::run(config, signals()?, |started| tracing::info!("{}", started.url)).await
         }
         Command::Demo(args) => {
             log("warn,rumqttd=off,vidente=warn");
@@ -63,17 +70,23 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             log("warn");
             train::run(args).await
         }
+        Command::Models(command) => {
+            log("warn");
+            models::run(command).await
+        }
         Command::Check(args) => {
             let file = locate(args.config)?;
             let config = Config::load(&file)?;
+            for warning in config.warnings() {
+                eprintln!("{}: warning: {warning}", file.display());
+            }
             println!("{}: fine, {} stream(s)", file.display(), config.stream.len());
             Ok(())
         }
         Command::Migrate(args) => {
             log("warn");
             let config = load(args)?;
-            let store = Store::open(&config.store).await?;
-            store.migrate().await?;
+            open_store(&config).await?;
             println!("the schema is up to date");
             Ok(())
         }
@@ -86,6 +99,43 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
 
 fn load(args: ConfigArgs) -> Result<Config, ConfigError> {
     Config::load(&locate(args.config)?)
+}
+
+/// The store of a configuration, its schema up to date.
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let store = Store::open(&config.store).await?;
+    store.migrate().await?;
+    Ok(store)
+}
+
+/// Turns true on SIGTERM and SIGINT, for work that looks at it now and then.
+fn told_to_stop() -> anyhow::Result<Arc<AtomicBool>> {
+    let told = Arc::new(AtomicBool::new(false));
+    let mut stop = signals()?;
+    tokio::spawn({
+        let told = told.clone();
+        async move {
+            // The sender lives as long as the process.
+            let _ = stop.wait_for(|stop| *stop).await;
+            told.store(true, Ordering::Relaxed);
+        }
+    });
+    Ok(told)
+}
+
+/// Prints to standard output; a reader that has had enough, such as `head`, is no error.
+fn say(text: impl std::fmt::Display) -> std::io::Result<()> {
+    use std::io::Write;
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
+}
+
+/// Says that a stream is not configured.
+fn no_such_stream(config: &Config, name: &str) -> anyhow::Error {
+    let known: Vec<_> = config.stream.iter().map(|s| s.name.as_str()).collect();
+    anyhow::anyhow!("no stream is named \"{name}\"; there are: {}", known.join(", "))
 }
 
 /// Logs to standard error; `VIDENTE_LOG` overrides what is logged.

@@ -69,15 +69,15 @@ pub(super) async fn run(args: ReplayArgs) -> anyhow::Result<()> {
 }
 
 fn broker(args: &ReplayArgs) -> anyhow::Result<Mqtt> {
-    let url = Url::parse(&args.url).with_context(|| format!("--url: \"{}\" is no URL", args.url))?;
+    let url = Url::parse(&args.url).context("--url: is no URL; write for instance mqtt://127.0.0.1:1883")?;
+    ensure!(
+        url.username().is_empty() && url.password().is_none(),
+        "--url: holds credentials; use --username and --password-file"
+    );
     ensure!(
         matches!(url.scheme(), "mqtt" | "mqtts") && url.host_str().is_some_and(|h| !h.is_empty()),
         "--url: \"{}\" names no broker; write mqtt://host:port or, for TLS, mqtts://host:port",
         args.url
-    );
-    ensure!(
-        url.username().is_empty() && url.password().is_none(),
-        "--url: holds credentials; use --username and --password-file"
     );
     Ok(Mqtt {
         url: args.url.clone(),

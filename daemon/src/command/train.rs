@@ -1,58 +1,61 @@
 //! `vidente train`: one run now, the same code as the daemon's.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{load, signals};
+use super::{load, no_such_stream, open_store, told_to_stop};
 use crate::cli::TrainArgs;
-use crate::store::Store;
-use crate::training::{self, Outcome};
+use crate::store::Trigger;
+use crate::training::{self, Candidate, Outcome};
 
 pub(super) async fn run(args: TrainArgs) -> anyhow::Result<()> {
     let config = load(args.config)?;
-    let store = Store::open(&config.store).await?;
-    store.migrate().await?;
+    let store = open_store(&config).await?;
     let streams: Vec<_> =
         config.stream.iter().filter(|s| args.stream.as_ref().is_none_or(|name| *name == s.name)).collect();
     if let (true, Some(name)) = (streams.is_empty(), &args.stream) {
-        let known: Vec<_> = config.stream.iter().map(|s| s.name.as_str()).collect();
-        anyhow::bail!("no stream is named \"{name}\"; there are: {}", known.join(", "));
+        return Err(no_such_stream(&config, name));
     }
-    let giving_up = Arc::new(AtomicBool::new(false));
-    let mut stop = signals()?;
-    tokio::spawn({
-        let giving_up = giving_up.clone();
-        async move {
-            // The sender lives as long as the process.
-            let _ = stop.wait_for(|stop| *stop).await;
-            giving_up.store(true, Ordering::Relaxed);
-        }
-    });
+    let giving_up = told_to_stop()?;
     for stream in streams {
         let bar = progress_bar(&stream.name);
         let shown = bar.clone();
         let look = move |p: &forecaster::train::Progress| show(&shown, p);
-        let outcome = training::run(&store, &config, stream, giving_up.clone(), look).await;
+        let outcome = training::run(&store, &config, stream, Trigger::Command, giving_up.clone(), look).await;
         bar.finish_and_clear();
         match outcome? {
-            Outcome::Better(model, report) => {
-                store.promote(model.id).await?;
-                println!(
-                    "{}: champion; {} series, {} updates, error {:.3} of the naive forecast's on the held-out slice, \
-                     coverage {:.2}",
-                    model.name, report.series, report.updates, report.relative_error, report.coverage
-                );
+            Outcome::Better(candidate) => {
+                let name = &candidate.saved.name;
+                if store.promote(training::promotion(&candidate, &config)).await? {
+                    println!("{name}: champion; {}", figures(&candidate));
+                } else {
+                    println!("{name}: kept as a candidate, since the champion changed meanwhile");
+                }
             }
-            Outcome::Worse(model, report) => println!(
-                "{}: kept as a candidate, no better than the naive forecast on the held-out slice (loss {:.4}, naive {:.4})",
-                model.name, report.validation_loss, report.naive_loss
-            ),
+            Outcome::Worse(candidate, reason) => {
+                println!("{}: kept as a candidate, {reason}; {}", candidate.saved.name, figures(&candidate));
+            }
             Outcome::Skipped(reason) => println!("{}: skipped, {reason}", stream.name),
         }
     }
     Ok(())
+}
+
+/// What training and trial measured.
+fn figures(candidate: &Candidate) -> String {
+    let report = &candidate.report;
+    let learned = format!("{} series, {} updates", report.series, report.updates);
+    candidate.judgement.as_ref().map_or(learned.clone(), |j| {
+        format!(
+            "{learned}; on {} readings held out error {:.3} of the naive forecast's, coverage {:.2}, loss {:.4} against \
+             {:.4} of {}",
+            j.standing.readings,
+            j.standing.relative_error,
+            j.standing.coverage,
+            j.standing.loss,
+            j.opponent.loss,
+            j.against.as_deref().unwrap_or("the online experts alone")
+        )
+    })
 }
 
 /// A progress bar over updates; it draws itself only on a terminal.

@@ -50,7 +50,8 @@ impl Config {
     pub fn load(file: &Path) -> Result<Config, ConfigError> {
         let unreadable = |reason: String| ConfigError::Unreadable { file: file.to_owned(), reason };
         let text = std::fs::read_to_string(file).map_err(|e| unreadable(e.to_string()))?;
-        let config = Config::parse(&text).map_err(unreadable)?;
+        let mut config = Config::parse(&text).map_err(unreadable)?;
+        config.find_credentials(std::env::var_os("CREDENTIALS_DIRECTORY").as_deref().map(Path::new));
         let problems = config.problems();
         if problems.is_empty() {
             Ok(config)
@@ -97,8 +98,16 @@ fn explain(error: &config::ConfigError) -> String {
             unknown_key(&format!("{}.", dotted(key)), &reason)
                 .unwrap_or_else(|| format!("{}: {reason}", dotted(key)))
         }
-        other => unknown_key("", &other.to_string()).unwrap_or_else(|| other.to_string()),
+        other => unknown_key("", &other.to_string()).unwrap_or_else(|| without_source(&other.to_string())),
     }
+}
+
+/// An error of syntax without the line that it quotes, which may hold a password.
+fn without_source(error: &str) -> String {
+    let quoted = |line: &&str| {
+        line.trim_start_matches([' ', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']).starts_with('|')
+    };
+    error.lines().filter(|line| !quoted(line)).map(str::trim).collect::<Vec<_>>().join(": ")
 }
 
 /// Serde's words for an unknown key, as ours.
@@ -133,12 +142,13 @@ mod tests {
             (
                 "[mqtt]\nurll = 'x'",
                 "mqtt.urll: unknown key, in the file or as VIDENTE__MQTT__URLL; allowed here: url, client_id, \
-                 username, password_file, ca_file, cert_file, key_file, protocol, qos, max_packet_bytes",
+                 username, password_file, ca_file, cert_file, key_file, protocol, qos, max_packet_bytes, \
+                 keep_alive",
             ),
             (
                 "foo = 1",
-                "foo: unknown key, in the file or as VIDENTE__FOO; allowed here: mqtt, store, http, stream, \
-                 forecast, model, training, anomaly, limits",
+                "foo: unknown key, in the file or as VIDENTE__FOO; allowed here: mqtt, store, spool, http, stream, \
+                 forecast, model, training, models, anomaly, limits",
             ),
             (
                 "[[stream]]\nname='a'\ntopic='b'\nfoo=1",
@@ -163,9 +173,10 @@ mod tests {
             ),
             ("[[stream]]\ntopic = 'a'", "stream[0].name: is missing; add it"),
             ("[[stream]]\nname = 'a'", "stream[0].topic: is missing; add it"),
+            ("[model]\ncell = 'GRU'", "model.cell: \"GRU\" is no cell; write \"lstm\", \"gru\" or \"rnn\""),
             (
-                "[model]\ncell = 'gru'",
-                "model.cell: \"gru\" is not available; lstm is the only cell in this version, write \"lstm\"",
+                "[model]\nnonlinearity = 'sin'",
+                "model.nonlinearity: \"sin\" is no nonlinearity; write \"tanh\" or \"relu\"",
             ),
             (
                 "[anomaly]\ndirection = 'left'",
@@ -187,6 +198,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_is_not_quoted_where_it_may_be_a_secret() {
+        for text in [
+            "[store]\nurl = \"postgres://u:hunter2@h/d\npassword_file = \"x\"",
+            "[store]\npassword = hunter2",
+            "[store]\npassword = \"hunter2\"",
+            "[store]\nurl = 'x'\nurl = 'postgres://u:hunter2@h/d'",
+            "[mqtt]\npassword_file = ['hunter2']",
+        ] {
+            let error = parse(&format!("{text}\n{STREAM}"), &[]).unwrap_err();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        let error = parse(STREAM, &[("VIDENTE__STORE__PASSWORD", "hunter2")]).unwrap_err();
+        assert!(error.contains("store.password: unknown key") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
     fn variables_override_the_file() {
         let config = parse(
             &format!("[mqtt]\nurl = \"mqtt://file\"\n{STREAM}"),
@@ -199,6 +226,7 @@ mod tests {
                 ("VIDENTE__TRAINING__EVERY", "off"),
                 ("VIDENTE__ANOMALY__ALARMS_PER_WEEK", "0.5"),
                 ("VIDENTE__ANOMALY__SILENCE_AFTER", "9"),
+                ("VIDENTE__HTTP__ALLOWED_HOSTS", "hub.lan, 10.0.0.9"),
                 ("UNRELATED__MQTT__URL", "x"),
             ],
         )
@@ -209,6 +237,7 @@ mod tests {
         assert!(!config.forecast.retain);
         assert_eq!(config.store.checkpoint_every.as_secs(), 20);
         assert_eq!(config.training.every, None);
+        assert_eq!(config.http.allowed_hosts, ["hub.lan", "10.0.0.9"]);
         assert_eq!((config.anomaly.alarms_per_week, config.anomaly.silence_after), (0.5, 9));
     }
 

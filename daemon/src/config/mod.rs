@@ -5,6 +5,10 @@
 
 mod anomaly;
 mod load;
+mod model;
+mod secrets;
+mod spool;
+mod training;
 mod validate;
 
 use std::path::PathBuf;
@@ -14,6 +18,9 @@ use serde::{Deserialize, Deserializer};
 
 pub use anomaly::{Anomaly, AnomalyOverride};
 pub use load::{ConfigError, locate};
+pub use model::{Cell, Model, Nonlinearity};
+pub use spool::Spool;
+pub use training::{Models, Training};
 
 use crate::topic::Pattern;
 
@@ -27,6 +34,9 @@ pub struct Config {
     /// `[store]`: where readings and forecasts are kept.
     #[serde(default)]
     pub store: Store,
+    /// `[spool]`: where readings are kept while the store takes none.
+    #[serde(default)]
+    pub spool: Spool,
     /// `[http]`: metrics, probes, API and page.
     #[serde(default)]
     pub http: Http,
@@ -42,6 +52,9 @@ pub struct Config {
     /// `[training]`: when and on what the model is trained.
     #[serde(default)]
     pub training: Training,
+    /// `[models]`: which model forecasts, and which are kept.
+    #[serde(default)]
+    pub models: Models,
     /// `[anomaly]`: what is worth an alarm.
     #[serde(default)]
     pub anomaly: Anomaly,
@@ -74,6 +87,9 @@ pub struct Mqtt {
     pub qos: u8,
     /// Largest packet taken in or sent, in bytes.
     pub max_packet_bytes: usize,
+    /// How often an idle connection is proved to be alive; one that hangs is given up after two of these.
+    #[serde(deserialize_with = "duration")]
+    pub keep_alive: Duration,
 }
 
 impl Default for Mqtt {
@@ -89,6 +105,7 @@ impl Default for Mqtt {
             protocol: Protocol::V5,
             qos: 1,
             max_packet_bytes: 1 << 20,
+            keep_alive: Duration::from_secs(30),
         }
     }
 }
@@ -123,12 +140,21 @@ pub struct Store {
     pub url: String,
     /// File holding the database password.
     pub password_file: Option<PathBuf>,
+    /// PEM file of authorities to trust besides the system's; with it the server is verified in full.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of the client certificate; with it, too.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of the client certificate's key.
+    pub key_file: Option<PathBuf>,
     /// How long readings and forecasts are kept at least; none keeps all.
     #[serde(deserialize_with = "optional_duration")]
     pub retention: Option<Duration>,
     /// How often the states of series that moved are checkpointed.
     #[serde(deserialize_with = "duration")]
     pub checkpoint_every: Duration,
+    /// How long a start waits for a store that is away; none waits for ever.
+    #[serde(deserialize_with = "duration_or_off")]
+    pub start_timeout: Option<Duration>,
 }
 
 impl Default for Store {
@@ -136,8 +162,12 @@ impl Default for Store {
         Store {
             url: "postgres://vidente@127.0.0.1/vidente".into(),
             password_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
             retention: None,
             checkpoint_every: Duration::from_secs(10),
+            start_timeout: None,
         }
     }
 }
@@ -148,13 +178,26 @@ impl Default for Store {
 pub struct Http {
     /// Address and port to listen on.
     pub listen: String,
-    /// File holding the bearer token asked on everything but `/live` and `/ready`.
+    /// File holding the bearer token asked for everything but the probes and the page without its data.
     pub token_file: Option<PathBuf>,
+    /// PEM file of the server's certificate; with it HTTP is HTTPS.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of the certificate's key.
+    pub key_file: Option<PathBuf>,
+    /// Names by which it may be asked besides `localhost`, where there is no token.
+    #[serde(deserialize_with = "names")]
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Http { listen: "127.0.0.1:9464".into(), token_file: None }
+        Http {
+            listen: "127.0.0.1:9464".into(),
+            token_file: None,
+            cert_file: None,
+            key_file: None,
+            allowed_hosts: Vec::new(),
+        }
     }
 }
 
@@ -229,72 +272,6 @@ impl Default for Forecast {
     }
 }
 
-/// `[model]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Model {
-    /// Kind of recurrent cell.
-    pub cell: Cell,
-    /// Hidden units of a layer.
-    pub hidden: usize,
-    /// Layers.
-    pub layers: usize,
-}
-
-impl Default for Model {
-    fn default() -> Self {
-        Model { cell: Cell::Lstm, hidden: 32, layers: 1 }
-    }
-}
-
-/// Recurrent cells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Cell {
-    /// Long short-term memory.
-    Lstm,
-}
-
-impl TryFrom<String> for Cell {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "lstm" => Ok(Cell::Lstm),
-            _ => Err(format!(
-                "\"{text}\" is not available; lstm is the only cell in this version, write \"lstm\""
-            )),
-        }
-    }
-}
-
-/// `[training]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Training {
-    /// Time between runs; none never trains.
-    #[serde(deserialize_with = "duration_or_off")]
-    pub every: Option<Duration>,
-    /// How far back from the stream's newest reading the training data reaches.
-    #[serde(deserialize_with = "duration")]
-    pub window: Duration,
-    /// Readings of the stream, all series together, needed for a run.
-    pub min_readings: u64,
-    /// Seed of the run; the same seed and data give the same weights.
-    pub seed: u64,
-}
-
-impl Default for Training {
-    fn default() -> Self {
-        Training {
-            every: Some(Duration::from_secs(6 * 3600)),
-            window: Duration::from_secs(14 * 86_400),
-            min_readings: 1000,
-            seed: 1,
-        }
-    }
-}
-
 /// `[limits]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -330,4 +307,18 @@ fn duration_or_off<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, 
     } else {
         parse(&text).map(Some).map_err(|e| serde::de::Error::custom(format!("{e}, or \"off\"")))
     }
+}
+
+/// A list, or, since a variable holds no list, names with commas between.
+fn names<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a list of names")]
+    enum Names {
+        Text(String),
+        List(Vec<String>),
+    }
+    Ok(match Names::deserialize(d)? {
+        Names::Text(text) => text.split(',').map(|name| name.trim().to_owned()).collect(),
+        Names::List(names) => names,
+    })
 }

@@ -2,18 +2,23 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use url::Url;
 
-use super::{Config, Forecast, Http, Mqtt, Payload, Store, Stream, anomaly};
-use crate::mqtt::tls_config;
+use super::{Cell, Config, Forecast, Http, Mqtt, Payload, Store, Stream, anomaly, spool, training};
 use crate::payload;
+use crate::secret::Secret;
+use crate::store::postgres_url_problem;
+use crate::tls;
 use crate::topic::{self, SERIES_PLACEHOLDER};
 
 /// Largest packet that MQTT can express.
 const MQTT_MAX_PACKET: usize = 268_435_455;
+/// What `rumqttc` takes at least, and after how long nobody would still call a connection alive.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3600));
+
 /// Collects problems as `key: reason; fix`.
 #[derive(Default)]
 pub(super) struct Problems(Vec<String>);
@@ -40,7 +45,39 @@ impl Problems {
         self.add(key, format!("{} {problem}; name a file that this user may read", path.display()));
     }
 
-    fn positive(&mut self, key: &str, duration: Option<Duration>) {
+    fn secret(&mut self, key: &str, path: Option<&Path>) {
+        if let Some(Err(problem)) = path.map(Secret::read) {
+            self.add(key, problem);
+        }
+    }
+
+    /// Certificate and key only make sense together, and have to fit.
+    fn tls(&mut self, section: &str, files: tls::Files<'_>, server: bool) {
+        let before = self.0.len();
+        let key = |name: &str| format!("{section}.{name}");
+        self.unless(
+            files.cert.is_some() == files.key.is_some(),
+            key(if files.cert.is_some() { "cert_file" } else { "key_file" }),
+            "needs its other half; set both cert_file and key_file, or none",
+        );
+        for (name, path) in [("ca_file", files.ca), ("cert_file", files.cert), ("key_file", files.key)] {
+            self.file(&key(name), path.map(PathBuf::as_path));
+        }
+        // Only files that are fine so far are worth a look inside.
+        if self.0.len() > before {
+            return;
+        }
+        let used = match (server, files.cert, files.key) {
+            (true, Some(cert), Some(key)) => tls::server(cert, key).map(drop),
+            (true, ..) => Ok(()),
+            (false, ..) => tls::client(files).map(drop),
+        };
+        if let Err(e) = used {
+            self.add(section, format!("{e:#}; set ca_file, cert_file and key_file to files in PEM that fit"));
+        }
+    }
+
+    pub(super) fn positive(&mut self, key: &str, duration: Option<Duration>) {
         self.unless(
             duration.is_none_or(|d| !d.is_zero()),
             key,
@@ -56,6 +93,7 @@ impl Config {
         let mut problems = Problems::default();
         mqtt(&self.mqtt, &mut problems);
         store(&self.store, &mut problems);
+        spool::check(&self.spool, &mut problems);
         http(&self.http, &mut problems);
         problems.unless(
             !self.stream.is_empty(),
@@ -73,6 +111,11 @@ impl Config {
         }
         forecast(&self.forecast, &mut problems);
         problems.unless(
+            self.model.cell == Cell::Rnn || self.model.nonlinearity.is_none(),
+            "model.nonlinearity",
+            "is for cell = \"rnn\" only; leave it out, or write cell = \"rnn\"",
+        );
+        problems.unless(
             (1..=256).contains(&self.model.hidden),
             "model.hidden",
             format!("{} is not from 1 to 256; 32 suits most", self.model.hidden),
@@ -82,13 +125,7 @@ impl Config {
             "model.layers",
             format!("{} is not from 1 to 4; 1 suits most", self.model.layers),
         );
-        problems.positive("training.every", self.training.every);
-        problems.positive("training.window", Some(self.training.window));
-        problems.unless(
-            self.training.min_readings > 0,
-            "training.min_readings",
-            "is 0, and nothing can be learned from nothing; write for instance 1000",
-        );
+        training::check(self, &mut problems);
         anomaly::check(self, &mut problems);
         problems.unless(
             (1..=u32::MAX as usize).contains(&self.limits.max_series),
@@ -146,53 +183,69 @@ fn mqtt(mqtt: &Mqtt, problems: &mut Problems) {
         format!("{} is not from 1024 to {MQTT_MAX_PACKET}; 1048576 suits most", mqtt.max_packet_bytes),
     );
     problems.unless(
-        mqtt.cert_file.is_some() == mqtt.key_file.is_some(),
-        if mqtt.cert_file.is_some() { "mqtt.cert_file" } else { "mqtt.key_file" },
-        "needs its other half; set both cert_file and key_file, or none",
+        (KEEP_ALIVE.0..=KEEP_ALIVE.1).contains(&mqtt.keep_alive),
+        "mqtt.keep_alive",
+        format!("{} is not from 5s to 1h; 30s suits most", humantime::format_duration(mqtt.keep_alive)),
     );
-    for (key, path) in [
-        ("mqtt.ca_file", &mqtt.ca_file),
-        ("mqtt.cert_file", &mqtt.cert_file),
-        ("mqtt.key_file", &mqtt.key_file),
-    ] {
-        problems.unless(
-            path.is_none() || tls,
-            key,
-            "is for TLS, but mqtt.url does not begin with mqtts://; change one of the two",
-        );
-        problems.file(key, path.as_deref());
+    let files = mqtt.tls_files();
+    if tls {
+        problems.tls("mqtt", files, false);
+    } else {
+        for (name, path) in [("ca_file", files.ca), ("cert_file", files.cert), ("key_file", files.key)] {
+            problems.unless(
+                path.is_none(),
+                format!("mqtt.{name}"),
+                "is for TLS, but mqtt.url does not begin with mqtts://; change one of the two",
+            );
+        }
     }
-    problems.file("mqtt.password_file", mqtt.password_file.as_deref());
-    // Only files that are fine so far are worth a look inside.
-    if tls
-        && problems.0.is_empty()
-        && let Err(e) = tls_config(mqtt)
-    {
-        problems.add("mqtt", format!("{e:#}; set ca_file, cert_file and key_file to files in PEM that fit"));
-    }
+    problems.secret("mqtt.password_file", mqtt.password_file.as_deref());
 }
 
 fn store(store: &Store, problems: &mut Problems) {
     if let Some(path) = store.url.strip_prefix("sqlite:") {
+        for (name, path) in [
+            ("password_file", &store.password_file),
+            ("ca_file", &store.ca_file),
+            ("cert_file", &store.cert_file),
+            ("key_file", &store.key_file),
+        ] {
+            problems.unless(
+                path.is_none(),
+                format!("store.{name}"),
+                "is for Postgres, but store.url names a file of SQLite; remove it",
+            );
+        }
         problems.unless(
             path.strip_prefix("//").is_some_and(|p| !p.is_empty() && !p.starts_with('?')),
             "store.url",
             "names no file; write for instance \"sqlite:///var/lib/vidente/vidente.db\"",
         );
-    } else {
-        match Url::parse(&store.url) {
-            Ok(url) if matches!(url.scheme(), "postgres" | "postgresql") => problems.unless(
-                url.password().is_none(),
-                "store.url",
-                "holds a password; put it into a file and name that in password_file",
+        let file = Path::new(path.trim_start_matches("//").split('?').next().unwrap_or_default());
+        let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty());
+        problems.unless(
+            dir.is_none_or(Path::is_dir),
+            "store.url",
+            format!(
+                "the directory {} does not exist; make it, or name another file",
+                dir.unwrap_or(file).display()
             ),
-            _ => problems.add(
-                "store.url",
-                "is no URL of a store; write postgres://user@host/database or sqlite:///path/to/file.db",
-            ),
+        );
+    } else if matches!(store.url.split_once(':'), Some(("postgres" | "postgresql", _))) {
+        if let Some(problem) = postgres_url_problem(store) {
+            problems.add("store.url", problem);
         }
+        let files = store.tls_files();
+        if files.ca.is_some() || files.cert.is_some() || files.key.is_some() {
+            problems.tls("store", files, false);
+        }
+    } else {
+        problems.add(
+            "store.url",
+            "is no URL of a store; write postgres://user@host/database or sqlite:///path/to/file.db",
+        );
     }
-    problems.file("store.password_file", store.password_file.as_deref());
+    problems.secret("store.password_file", store.password_file.as_deref());
     problems.positive("store.retention", store.retention);
     problems.positive("store.checkpoint_every", Some(store.checkpoint_every));
 }
@@ -208,7 +261,22 @@ fn http(http: &Http, problems: &mut Problems) {
         "http.listen",
         format!("\"{}\" is no address with a port; write for instance \"127.0.0.1:9464\"", http.listen),
     );
-    problems.file("http.token_file", http.token_file.as_deref());
+    problems.secret("http.token_file", http.token_file.as_deref());
+    if let Some(Ok(token)) = http.token_file.as_deref().map(Secret::read) {
+        problems.unless(
+            token.expose().bytes().all(|b| b.is_ascii_graphic()),
+            "http.token_file",
+            "holds a character that a header cannot carry; make a token with: openssl rand -hex 32",
+        );
+    }
+    problems.tls("http", http.tls_files(), true);
+    for name in &http.allowed_hosts {
+        problems.unless(
+            !name.is_empty() && !name.contains([':', '/', '*']),
+            "http.allowed_hosts",
+            format!("\"{name}\" is no name of a host; write it without scheme and port"),
+        );
+    }
 }
 
 fn stream(i: usize, stream: &Stream, problems: &mut Problems) {
@@ -295,106 +363,4 @@ fn forecast(forecast: &Forecast, problems: &mut Problems) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use crate::config::Config;
-
-    const STREAM: &str = "[[stream]]\nname = \"a\"\ntopic = \"b/{x}\"\n";
-
-    #[test]
-    fn each_problem_is_found_alone() {
-        for (text, expected) in [
-            ("[mqtt]\nurl = 'http://h'", "mqtt.url: begins with http://"),
-            ("[mqtt]\nurl = 'nonsense'", "mqtt.url: is no URL"),
-            ("[mqtt]\nurl = 'mqtt://u:p@h'", "mqtt.url: holds credentials"),
-            ("[mqtt]\nurl = 'mqtt://h/topic'", "mqtt.url: has something after"),
-            ("[mqtt]\nclient_id = ''", "mqtt.client_id: is empty"),
-            ("[mqtt]\nqos = 2", "mqtt.qos: 2 is not 0 or 1"),
-            ("[mqtt]\nmax_packet_bytes = 10", "mqtt.max_packet_bytes: 10 is not"),
-            ("[mqtt]\npassword_file = '/dev/null'", "mqtt.password_file: is set without mqtt.username"),
-            (
-                "[mqtt]\nusername = 'u'\npassword_file = '/nonexistent'",
-                "mqtt.password_file: /nonexistent cannot be read",
-            ),
-            ("[mqtt]\nusername = 'u'\npassword_file = '/'", "mqtt.password_file: / is a directory"),
-            ("[mqtt]\nca_file = '/dev/null'", "mqtt.ca_file: is for TLS, but"),
-            ("[mqtt]\nurl='mqtts://h'\ncert_file = '/dev/null'", "mqtt.cert_file: needs its other half"),
-            ("[mqtt]\nurl='mqtts://h'\nkey_file = '/dev/null'", "mqtt.key_file: needs its other half"),
-            ("[mqtt]\nurl='mqtts://h'\nca_file = '/dev/null'", "mqtt: /dev/null holds no certificate"),
-            ("[store]\nurl = 'mysql://h'", "store.url: is no URL of a store"),
-            ("[store]\nurl = 'postgres://u:p@h/d'", "store.url: holds a password"),
-            ("[store]\nurl = 'sqlite://'", "store.url: names no file"),
-            ("[store]\nretention = '0s'", "store.retention: is zero"),
-            ("[store]\ncheckpoint_every = '0s'", "store.checkpoint_every: is zero"),
-            ("[http]\nlisten = 'here'", "http.listen: \"here\" is no address"),
-            ("[http]\nlisten = '1.2.3.4:99999'", "http.listen:"),
-            ("[http]\ntoken_file = '/nonexistent'", "http.token_file: /nonexistent cannot be read"),
-            ("[forecast]\ntopic = 'f'", "forecast.topic: \"f\" must hold {series} once"),
-            ("[forecast]\ntopic = 'f/{series}/{series}'", "forecast.topic:"),
-            ("[forecast]\ntopic = 'f/x{series}'", "forecast.topic:"),
-            ("[forecast]\ntopic = 'f/+/{series}'", "forecast.topic: \"f/+/{series}\" cannot be published on"),
-            ("[forecast]\ntopic = '{series}'", "forecast.topic: \"{series}\" has no level of its own"),
-            (
-                "[forecast]\ntopic = '{site}/{series}'",
-                "forecast.topic: \"{site}/{series}\" holds braces besides",
-            ),
-            ("[model]\nhidden = 0", "model.hidden: 0 is not from 1 to 256"),
-            ("[model]\nlayers = 5", "model.layers: 5 is not from 1 to 4"),
-            ("[training]\nevery = '0s'", "training.every: is zero"),
-            ("[training]\nwindow = '0s'", "training.window: is zero"),
-            ("[training]\nmin_readings = 0", "training.min_readings: is 0"),
-            ("[limits]\nmax_series = 0", "limits.max_series: 0 is not"),
-        ] {
-            let problems = Config::parse(&format!("{text}\n{STREAM}")).unwrap().problems();
-            assert_eq!(problems.len(), 1, "{text}: {problems:?}");
-            assert!(problems.concat().starts_with(expected), "{text}: {problems:?}");
-        }
-    }
-
-    #[test]
-    fn streams_are_checked_one_by_one() {
-        for (keys, expected) in [
-            ("name = 'a b'\ntopic = 't'", "stream[1].name: \"a b\" must be made of"),
-            ("name = 'a'\ntopic = 't'", "stream[1].name: \"a\" is taken"),
-            ("name = 'c'\ntopic = 't'\nhorizon = 0", "stream[1].horizon: 0 is not from 1 to 1000"),
-            ("name = 'c'\ntopic = 't'\nhorizon = 1001", "stream[1].horizon: 1001 is not"),
-            ("name = 'c'\ntopic = 't'\ninterval = '0s'", "stream[1].interval: is zero"),
-            (
-                "name = 'c'\ntopic = 't'\npayload = 'number'\ntime = 'ts'",
-                "stream[1].time: is set, but a bare number",
-            ),
-            ("name = 'c'\ntopic = 't'\npayload = 'number'\nfields = ['x']", "stream[1].fields: is set, but"),
-            ("name = 'c'\ntopic = 't'\nfields = ['a..b']", "stream[1].fields[0]: \"a..b\" has an empty part"),
-            (
-                "name = 'c'\ntopic = 't'\nfields = ['a.b', '/a/b']",
-                "stream[1].fields[1]: \"/a/b\" is named twice",
-            ),
-            (
-                "name = 'c'\ntopic = 't'\nfields = ['ts']\ntime = '/ts'",
-                "stream[1].fields[0]: \"ts\" is the time",
-            ),
-            ("name = 'c'\ntopic = 't'\ntime = ''", "stream[1].time: is empty"),
-        ] {
-            let problems = Config::parse(&format!("{STREAM}[[stream]]\n{keys}")).unwrap().problems();
-            assert_eq!(problems.len(), 1, "{keys}: {problems:?}");
-            assert!(problems.concat().starts_with(expected), "{keys}: {problems:?}");
-        }
-        assert!(Config::parse("").unwrap().problems().concat().starts_with("stream: there is none"));
-    }
-
-    #[test]
-    fn what_is_fine_passes() {
-        for text in [
-            "[mqtt]\nurl = 'mqtt://[::1]:1883'",
-            "[mqtt]\nprotocol = 5",
-            "[http]\nlisten = '[::1]:9464'",
-            "[http]\nlisten = 'localhost:0'",
-            "[store]\nurl = 'sqlite:///tmp/x.db'",
-            "[forecast]\ntopic = 'site/{series}/forecast'",
-            "[training]\nevery = 'off'",
-        ] {
-            let problems = Config::parse(&format!("{text}\n{STREAM}")).unwrap().problems();
-            assert!(problems.is_empty(), "{text}: {problems:?}");
-        }
-    }
-}
+mod tests;

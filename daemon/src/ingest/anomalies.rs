@@ -8,14 +8,10 @@ use forecaster::{Heard, Reading, SeriesHandle, Silence, Timestamp};
 
 use super::{Effects, Ingest, Origin};
 use crate::catalog::Entry;
+use crate::clock;
 use crate::encode::{self, AnomalyMessage, SilenceMessage};
 use crate::outqueue::{Kind, Outgoing};
-use crate::record::{AnomalyChange, Broken};
-
-/// `anomalies.kind` of abnormal values.
-const VALUE: &str = "value";
-/// `anomalies.kind` of series that stopped reporting.
-pub(crate) const SILENCE: &str = "silence";
+use crate::record::{AnomalyChange, AnomalyKind, Broken};
 
 /// A clock that never steps, in microseconds from a start of its own.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +19,7 @@ pub(super) struct Steady(Instant);
 
 impl Steady {
     pub(super) fn start() -> Steady {
-        Steady(Instant::now())
+        Steady(clock::steady())
     }
 
     pub(super) fn at(self, moment: Instant) -> Timestamp {
@@ -58,7 +54,7 @@ impl Ingest {
         effects.batch.anomalies.push(AnomalyChange::Began {
             series: silence.series,
             time: silence.since.0,
-            kind: SILENCE,
+            kind: AnomalyKind::Silence,
             value: silence.last.value,
             broken: None,
         });
@@ -86,7 +82,7 @@ impl Ingest {
         effects.batch.anomalies.push(AnomalyChange::Ended {
             series: handle,
             time: since.0,
-            kind: SILENCE,
+            kind: AnomalyKind::Silence,
             ended_at: at.0,
         });
         let Some(entry) = self.catalog.get(handle) else { return };
@@ -128,13 +124,16 @@ impl Ingest {
                 None => AnomalyChange::Began {
                     series: handle,
                     time: since.0,
-                    kind: VALUE,
+                    kind: AnomalyKind::Value,
                     value: reading.value,
                     broken: Some(Broken { score: outcome.score, q05, q95 }),
                 },
-                Some(ended_at) => {
-                    AnomalyChange::Ended { series: handle, time: since.0, kind: VALUE, ended_at: ended_at.0 }
-                }
+                Some(ended_at) => AnomalyChange::Ended {
+                    series: handle,
+                    time: since.0,
+                    kind: AnomalyKind::Value,
+                    ended_at: ended_at.0,
+                },
             });
         }
         let message = AnomalyMessage {

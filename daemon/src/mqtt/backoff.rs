@@ -1,16 +1,17 @@
 //! How long to wait before the next try to connect, and what to log meanwhile.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rand::RngExt as _;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::link::Failure;
+use super::wire::Failure;
+use crate::retry::{Backoff, Reminder};
 
-const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(5);
 /// How long a connection must stand for the next outage to start afresh.
 const STEADY: Duration = Duration::from_secs(5);
+/// Connections in a row that fell before they were steady, from which on a cause is suggested.
+const SHORT: u32 = 3;
 /// How often a lasting outage is logged again.
 const REMIND: Duration = Duration::from_secs(60);
 
@@ -20,15 +21,24 @@ pub(super) struct Outages {
     /// Which connection it is, for the log.
     name: &'static str,
     url: String,
-    tries: u32,
+    backoff: Backoff,
+    /// Connections in a row that fell before they were steady.
+    short: u32,
     connected: Option<Instant>,
-    /// When the outage began and when it was last logged.
-    outage: Option<(Instant, Instant)>,
+    /// When the outage began, and when it is logged again.
+    outage: Option<(Instant, Reminder)>,
 }
 
 impl Outages {
     pub(super) fn new(name: &'static str, url: &str) -> Outages {
-        Outages { name, url: url.to_owned(), tries: 0, connected: None, outage: None }
+        Outages {
+            name,
+            url: url.to_owned(),
+            backoff: Backoff::default(),
+            short: 0,
+            connected: None,
+            outage: None,
+        }
     }
 
     pub(super) fn connected(&mut self) {
@@ -43,20 +53,24 @@ impl Outages {
 
     /// Notes a failure; how long to wait before the next try.
     pub(super) fn failed(&mut self, failure: &Failure) -> Duration {
-        if self.connected.take().is_some_and(|since| since.elapsed() >= STEADY) {
-            self.tries = 0;
+        match self.connected.take() {
+            Some(since) if since.elapsed() >= STEADY => {
+                (self.backoff, self.short) = (Backoff::default(), 0);
+            }
+            Some(_) => self.short = self.short.saturating_add(1),
+            None => {}
         }
-        let now = Instant::now();
-        let (since, logged) = self.outage.map_or((now, None), |(since, logged)| (since, Some(logged)));
-        let due = logged.is_none_or(|at| at.elapsed() >= REMIND);
-        if due {
-            warn!("{} connection to {} failed, trying on: {failure}", self.name, self.url);
+        let (_, reminder) = self.outage.get_or_insert_with(|| (Instant::now(), Reminder::default()));
+        if reminder.is_due(REMIND) {
+            // Many brokers do not say why they close the connection of a session that is taken over.
+            let cause = if self.short >= SHORT {
+                "; it never stands for long: perhaps another client uses the same mqtt.client_id"
+            } else {
+                ""
+            };
+            warn!("{} connection to {} failed, trying on: {failure}{cause}", self.name, self.url);
         }
-        self.outage = Some((since, if due { now } else { logged.unwrap_or(now) }));
-        let delay = LONGEST.min(FIRST * 2u32.saturating_pow(self.tries.min(10)));
-        self.tries = self.tries.saturating_add(1);
-        // Clients that lost the broker together do not come back together.
-        delay.mul_f64(rand::rng().random_range(0.5..1.0))
+        self.backoff.wait()
     }
 }
 
@@ -65,15 +79,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_the_longest_and_no_further() {
+    fn a_connection_that_falls_at_once_does_not_start_the_waits_afresh() {
         let mut outages = Outages::new("test", "mqtt://h");
         let failure = Failure::new("gone", None);
-        let waits: Vec<Duration> = (0..50).map(|_| outages.failed(&failure)).collect();
-        assert!(waits.iter().take(3).sum::<Duration>() < Duration::from_secs(1));
-        assert!(waits.iter().all(|w| *w <= LONGEST));
-        assert!(waits.iter().skip(10).all(|w| *w >= LONGEST / 2));
-        // A connection that falls at once does not start the waits afresh.
+        let longest = (0..10).map(|_| outages.failed(&failure)).max();
         outages.connected();
-        assert!(outages.failed(&failure) >= LONGEST / 2);
+        assert!(longest.is_some_and(|longest| outages.failed(&failure) * 2 >= longest));
     }
 }

@@ -1,57 +1,72 @@
 //! The incoming connection: readings in, acknowledgements out once they are durable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time;
 use tracing::{error, info, warn};
 
 use super::backoff::Outages;
-use super::link::{Client, Event, Incoming, Link};
-use super::options::Role;
+use super::wire::{Client, Event, Incoming, Link};
+use crate::clock::{self, Clock};
 use crate::config;
 use crate::message::{AckToken, Message, Packet};
 use crate::metrics::Metrics;
 use crate::ready::Ready;
 use crate::recorder::Backlog;
-use crate::training;
+use crate::retry::sleep_until;
 
 /// How long after a refused subscription it is tried again; someone may have changed the rights.
 const RESUBSCRIBE: Duration = Duration::from_secs(30);
+/// How long the broker may take to answer a subscription.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Packets held while there is no room for what must be stored, in number and bytes. Meanwhile the connection
+/// is served and kept alive: over MQTT 5 the broker sends no more ahead of our acks, see `options`.
+const HOLD: (usize, usize) = (10_000, 16 << 20);
+
+/// Bodies up to this size are not weighed: the inbox is bounded in number.
+const SMALL: usize = 4096;
+/// Bytes of larger bodies that may be under way to the engine.
+const UNDER_WAY: u32 = 32 << 20;
 
 /// Where readings go, and whether there is room for what must be stored.
 #[derive(Debug)]
-pub struct Intake {
+pub(crate) struct Intake {
     /// To the engine.
-    pub engine: mpsc::Sender<Message>,
+    pub(crate) engine: mpsc::Sender<Message>,
+    /// What may be acknowledged of them.
+    pub(crate) acks: mpsc::UnboundedReceiver<AckToken>,
     /// What waits for the store.
-    pub backlog: Arc<Backlog>,
+    pub(crate) backlog: Arc<Backlog>,
+    /// When they arrive.
+    pub(crate) clock: Clock,
 }
 
 /// Runs the incoming connection until `stop` is true and `acks` is closed and written.
 ///
-/// Each packet goes to `tx`. When `tx` is full this waits, and with it the broker, through TCP;
-/// quality of service 1 bounds what the broker sends unacknowledged anyway. On `stop`, `tx` is
+/// Each packet goes to `tx`. When `tx` is full this waits, and with it the broker, through TCP. When what
+/// waits for the store is at its bound, packets to be acknowledged are held here; when that is full, too,
+/// nothing more is read, and should the broker lose patience, it delivers all again. On `stop`, `tx` is
 /// dropped, so that what reads it ends, and packets that still come are left to the broker. When
 /// then `acks` closes, the last acknowledgements are written, and the connection ends; the broker
 /// keeps the session.
 ///
 /// # Errors
-/// If a file named in the configuration cannot be used, or if the engine is closed from the other end.
-pub async fn run_inlet(
+/// If the engine is closed from the other end.
+pub(crate) async fn run_inlet<C: Client, L: Link>(
+    (client, mut link): (C, L),
     config: config::Mqtt,
     filters: Vec<String>,
-    Intake { engine: tx, backlog }: Intake,
-    mut acks: mpsc::UnboundedReceiver<AckToken>,
+    Intake { engine: tx, mut acks, backlog, clock }: Intake,
     ready: Arc<Ready>,
     metrics: Arc<Metrics>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
-    let (client, mut link) = Link::open(&config, Role::In)?;
     let mut inlet = Inlet {
         client,
         filters: filters.into_iter().collect::<BTreeSet<_>>().into_iter().collect(),
@@ -59,9 +74,12 @@ pub async fn run_inlet(
         ready,
         metrics,
         backlog,
+        clock,
         generation: 0,
         connected: false,
         resubscribe: None,
+        held: Held::default(),
+        under_way: Arc::new(Semaphore::new(UNDER_WAY as usize)),
         outages: Outages::new("incoming", &config.url),
         config,
     };
@@ -79,8 +97,17 @@ pub async fn run_inlet(
             });
             loop {
                 let resubscribe = inlet.resubscribe;
+                // Simulations are to be repeatable, hence a fixed order: the event last, for it comes again
+                // and again, and the acks are no more than the events before them.
                 tokio::select! {
-                    event = &mut next => break event,
+                    biased;
+                    // Also when the other end is gone, since then nobody can say stop.
+                    _ = stop.wait_for(|stop| *stop), if inlet.tx.is_some() => {
+                        inlet.tx = None;
+                        // Not acknowledged, so the broker keeps them.
+                        inlet.held = Held::default();
+                    }
+                    () = inlet.room(), if !inlet.held.packets.is_empty() => inlet.release()?,
                     count = acks.recv_many(&mut tokens, 1024), if acks_open => {
                         if count == 0 {
                             acks_open = false;
@@ -90,9 +117,8 @@ pub async fn run_inlet(
                         }
                         tokens.drain(..).for_each(|token| inlet.ack(token));
                     }
-                    // Also when the other end is gone, since then nobody can say stop.
-                    _ = stop.wait_for(|stop| *stop), if inlet.tx.is_some() => inlet.tx = None,
-                    () = wait_until(resubscribe), if resubscribe.is_some() => inlet.subscribe(),
+                    () = sleep_until(resubscribe), if resubscribe.is_some() => inlet.subscribe(),
+                    event = &mut next, if !inlet.held.is_full() => break event,
                 }
             }
         };
@@ -116,14 +142,32 @@ pub async fn run_inlet(
     Ok(())
 }
 
-async fn wait_until(at: Option<time::Instant>) {
-    if let Some(at) = at {
-        time::sleep_until(at).await;
+/// Packets that wait for room.
+#[derive(Default)]
+struct Held {
+    packets: VecDeque<Packet>,
+    bytes: usize,
+}
+
+impl Held {
+    fn is_full(&self) -> bool {
+        self.packets.len() >= HOLD.0 || self.bytes >= HOLD.1
+    }
+
+    fn push(&mut self, packet: Packet) {
+        self.bytes += packet.topic.len() + packet.payload.len();
+        self.packets.push_back(packet);
+    }
+
+    fn pop(&mut self) -> Option<Packet> {
+        let packet = self.packets.pop_front()?;
+        self.bytes -= packet.topic.len() + packet.payload.len();
+        Some(packet)
     }
 }
 
-struct Inlet {
-    client: Client,
+struct Inlet<C> {
+    client: C,
     config: config::Mqtt,
     filters: Vec<String>,
     /// None once stopping.
@@ -131,14 +175,17 @@ struct Inlet {
     ready: Arc<Ready>,
     metrics: Arc<Metrics>,
     backlog: Arc<Backlog>,
+    clock: Clock,
     /// Counts connections; packet ids are meaningless beyond theirs.
     generation: u64,
     connected: bool,
     resubscribe: Option<time::Instant>,
+    held: Held,
+    under_way: Arc<Semaphore>,
     outages: Outages,
 }
 
-impl Inlet {
+impl<C: Client> Inlet<C> {
     async fn handle(&mut self, event: Event, stop: &mut watch::Receiver<bool>) -> Result<()> {
         match event {
             Event::Connected { .. } => {
@@ -161,9 +208,10 @@ impl Inlet {
         if self.tx.is_none() || !self.connected {
             return;
         }
+        // Should no answer come.
+        self.resubscribe = Some(time::Instant::now() + ANSWER);
         if self.client.subscribe(&self.filters, self.config.qos).is_err() {
             error!("cannot subscribe now, trying again");
-            self.resubscribe = Some(time::Instant::now() + RESUBSCRIBE);
         }
     }
 
@@ -178,13 +226,12 @@ impl Inlet {
         }
         if refused.is_empty() {
             info!("subscribed to {}", self.filters.join(", "));
-        } else {
-            self.resubscribe = Some(time::Instant::now() + RESUBSCRIBE);
         }
+        self.resubscribe = (!refused.is_empty()).then(|| time::Instant::now() + RESUBSCRIBE);
         self.ready.set_subscribed(refused.is_empty());
     }
 
-    async fn forward(&self, mut incoming: Incoming, stop: &mut watch::Receiver<bool>) -> Result<()> {
+    async fn forward(&mut self, mut incoming: Incoming, stop: &mut watch::Receiver<bool>) -> Result<()> {
         let Some(tx) = &self.tx else { return Ok(()) };
         if incoming.payload.len() > self.config.max_packet_bytes {
             warn!(
@@ -194,25 +241,37 @@ impl Inlet {
             );
             incoming.payload = Vec::new();
         }
-        let message = Message::Packet(Packet {
+        let share = match incoming.payload.len() {
+            ..=SMALL => None,
+            length => {
+                // Those that are held leave room for one more at any time.
+                let length = u32::try_from(length).unwrap_or(u32::MAX).min(UNDER_WAY - HOLD.1 as u32);
+                tokio::select! {
+                    biased;
+                    share = self.under_way.clone().acquire_many_owned(length) => share.ok(),
+                    // Not acknowledged, so the broker keeps it.
+                    _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                }
+            }
+        };
+        let packet = Packet {
             topic: incoming.topic,
             payload: incoming.payload,
             retained: incoming.retained,
             ack: incoming.packet_id.map(|packet_id| AckToken { generation: self.generation, packet_id }),
-            arrived: Instant::now(),
-            arrived_at: training::now(),
-        });
-        if incoming.packet_id.is_some() && !self.backlog.has_room() {
-            // The store is away and memory is full: the broker keeps what is not acknowledged. Should
-            // it lose patience meanwhile, it delivers all of that again.
-            tokio::select! {
-                () = self.backlog.room() => {}
-                _ = stop.wait_for(|stop| *stop) => return Ok(()),
-            }
+            arrived: clock::steady(),
+            arrived_at: self.clock.now(),
+            share,
+        };
+        // The order among those that are acknowledged is kept.
+        if packet.ack.is_some() && !(self.held.packets.is_empty() && self.backlog.has_room()) {
+            self.held.push(packet);
+            return Ok(());
         }
-        match tx.try_send(message) {
+        match tx.try_send(Message::Packet(packet)) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(message)) => tokio::select! {
+                biased;
                 sent = tx.send(message) => match sent {
                     Ok(()) => Ok(()),
                     Err(_) => bail!("nobody takes the readings any more"),
@@ -222,6 +281,31 @@ impl Inlet {
             },
             Err(mpsc::error::TrySendError::Closed(_)) => bail!("nobody takes the readings any more"),
         }
+    }
+
+    /// Waits until there is room for a packet held, with the store and with the engine.
+    async fn room(&self) {
+        self.backlog.room().await;
+        if let Some(tx) = &self.tx {
+            // A permit that is let go leaves its place free; an error is for the next one to tell.
+            let _ = tx.reserve().await;
+        }
+    }
+
+    /// Lets one of the packets held go on.
+    fn release(&mut self) -> Result<()> {
+        let Some(tx) = &self.tx else { return Ok(()) };
+        match tx.try_reserve() {
+            Ok(place) => {
+                if let Some(packet) = self.held.pop() {
+                    place.send(Message::Packet(packet));
+                }
+            }
+            // Someone else has taken it meanwhile.
+            Err(mpsc::error::TrySendError::Full(())) => {}
+            Err(mpsc::error::TrySendError::Closed(())) => bail!("nobody takes the readings any more"),
+        }
+        Ok(())
     }
 
     fn ack(&self, token: AckToken) {
@@ -248,12 +332,13 @@ impl Inlet {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::mqtt::{Role, TcpLink};
 
     /// mosquitto's ACL file never refuses a subscription, other brokers do.
     #[tokio::test]
     async fn a_refused_subscription_is_not_ready_and_is_tried_again() {
         let config = config::Mqtt::default();
-        let (client, _link) = Link::open(&config, Role::In).unwrap();
+        let (client, _link) = TcpLink::open(&config, Role::In).unwrap();
         let mut inlet = Inlet {
             client,
             filters: vec!["a".into(), "b".into()],
@@ -261,9 +346,12 @@ mod tests {
             ready: Arc::default(),
             metrics: Metrics::new(["s"]).unwrap(),
             backlog: Backlog::new(1, prometheus::IntGauge::new("queue", "test").unwrap()),
+            clock: Clock::system(),
             generation: 1,
             connected: true,
             resubscribe: None,
+            held: Held::default(),
+            under_way: Arc::new(Semaphore::new(UNDER_WAY as usize)),
             outages: Outages::new("incoming", &config.url),
             config,
         };
@@ -272,8 +360,10 @@ mod tests {
         assert!(inlet.resubscribe.is_none());
         inlet.subscribed(&[Ok(()), Err("NotAuthorized".into())]);
         assert!(inlet.ready.missing().contains(&"subscribed"));
-        assert!(inlet.resubscribe.is_some());
+        assert!(inlet.resubscribe.take().is_some());
         inlet.subscribe();
+        assert!(inlet.resubscribe.is_some(), "no answer may ever come");
+        inlet.subscribed(&[Ok(()), Ok(())]);
         assert!(inlet.resubscribe.is_none());
     }
 }

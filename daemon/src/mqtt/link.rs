@@ -1,7 +1,7 @@
-//! One connection over either protocol version, with one set of events.
+//! One connection through rumqttc over either protocol version, with one set of events.
 
 use std::collections::VecDeque;
-use std::fmt;
+use std::error::Error;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,6 +10,7 @@ use tokio::time;
 use tracing::warn;
 
 use super::options::{self, Role};
+use super::wire::{Client, Event, Failure, Incoming, Link, Refused};
 use crate::config::{Mqtt, Protocol};
 
 /// Requests that may wait in the library. No more packets than there are packet ids can await their
@@ -18,11 +19,15 @@ const IN_REQUESTS: usize = u16::MAX as usize + 64;
 /// What waits here is not dropped any more when it gets old, hence few.
 const OUT_REQUESTS: usize = 256;
 
+/// How much longer than the keep-alive a connection may take for anything: to be made, or to write a packet.
+/// Over MQTT 5 the library waits for ever for a broker that hangs to read.
+const HANG: Duration = Duration::from_secs(10);
+
 /// How long the broker may take to close the connection after the farewell.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// The half that is polled.
-pub(super) struct Link {
+pub(crate) struct TcpLink {
     events: Loop,
     /// What came before the failure that follows it.
     left: VecDeque<Event>,
@@ -43,90 +48,40 @@ enum Unsent {
 
 /// The half that requests are made on.
 #[derive(Clone)]
-pub(super) enum Client {
+pub(crate) enum TcpClient {
     V4(rumqttc::AsyncClient),
     V5(v5::AsyncClient),
-}
-
-/// What happened.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// A new connection stands; what was asked on the one before is void.
-    Connected {
-        /// The largest packet the broker takes, if it said so.
-        max_packet: Option<usize>,
-    },
-    /// A message.
-    Publish(Incoming),
-    /// The answer to a subscription, one entry a filter.
-    Subscribed(Vec<Result<(), String>>),
-    /// The farewell, and all requested before it, are written.
-    Disconnected,
-    /// Nothing of interest.
-    Other,
-}
-
-/// A message from the broker.
-#[derive(Debug)]
-pub(super) struct Incoming {
-    pub(super) topic: String,
-    pub(super) payload: Vec<u8>,
-    pub(super) retained: bool,
-    /// None at quality of service 0.
-    pub(super) packet_id: Option<u16>,
-}
-
-/// Why a connection failed, and what helps.
-#[derive(Debug)]
-pub(super) struct Failure {
-    reason: String,
-    hint: Option<&'static str>,
-}
-
-impl Failure {
-    pub(super) fn new(reason: impl fmt::Display, hint: Option<&'static str>) -> Failure {
-        Failure { reason: reason.to_string(), hint }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.hint {
-            Some(hint) => write!(f, "{}; {hint}", self.reason),
-            None => f.write_str(&self.reason),
-        }
-    }
 }
 
 const LOGIN: &str = "check mqtt.username and mqtt.password_file, and that the broker knows them";
 const CLIENT_ID: &str = "check mqtt.client_id: the broker refuses it, or another client uses it";
 const VERSION: &str = "the broker does not speak this MQTT version; set mqtt.protocol to the other";
-const TLS: &str = "check mqtt.ca_file and that the broker's certificate is for the host in mqtt.url";
 
-impl Link {
+impl TcpLink {
     /// Both halves of a connection, which is made when first polled.
-    pub(super) fn open(mqtt: &Mqtt, role: Role) -> Result<(Client, Link)> {
+    ///
+    /// # Errors
+    /// If a file named in the configuration cannot be used.
+    pub(crate) fn open(mqtt: &Mqtt, role: Role) -> Result<(TcpClient, TcpLink)> {
         let requests = if role == Role::In { IN_REQUESTS } else { OUT_REQUESTS };
         let (client, events, unsent) = match mqtt.protocol {
             Protocol::V311 => {
                 let (options, network) = options::v4(mqtt, role)?;
                 let (client, mut events) = rumqttc::AsyncClient::new(options, requests);
                 events.set_network_options(network);
-                (Client::V4(client), Loop::V4(Box::new(events)), Unsent::V4(Vec::new()))
+                (TcpClient::V4(client), Loop::V4(Box::new(events)), Unsent::V4(Vec::new()))
             }
             Protocol::V5 => {
                 let (client, events) = v5::AsyncClient::new(options::v5(mqtt, role)?, requests);
-                (Client::V5(client), Loop::V5(Box::new(events)), Unsent::V5(Vec::new()))
+                (TcpClient::V5(client), Loop::V5(Box::new(events)), Unsent::V5(Vec::new()))
             }
         };
-        Ok((client, Link { events, left: VecDeque::new(), failure: None, unsent }))
+        Ok((client, TcpLink { events, left: VecDeque::new(), failure: None, unsent }))
     }
+}
 
-    /// The next event; after a failure, [`Link::reset`] and then another try to connect.
-    ///
-    /// Must be called again at once, else keep-alive stalls, and not be dropped half way, else what
-    /// is being written may be lost.
-    pub(super) async fn next(&mut self) -> Result<Event, Failure> {
+impl Link for TcpLink {
+    async fn next(&mut self) -> Result<Event, Failure> {
         if let Some(event) = self.left.pop_front() {
             return Ok(event);
         }
@@ -136,20 +91,27 @@ impl Link {
         // The library keeps what it has read of a connection that fails and would deliver it after
         // the next connection's begin, as if its packet ids were that one's.
         let failure = match &mut self.events {
-            Loop::V4(events) => match events.poll().await {
-                Ok(event) => return Ok(from_v4(event)),
-                Err(e) => {
-                    self.left.extend(events.state.events.drain(..).map(from_v4));
-                    failure_v4(&e)
+            Loop::V4(events) => {
+                match time::timeout(events.mqtt_options.keep_alive() + HANG, events.poll()).await {
+                    Ok(Ok(event)) => return Ok(from_v4(event)),
+                    Ok(Err(e)) => {
+                        self.left.extend(events.state.events.drain(..).map(from_v4));
+                        failure_v4(&e)
+                    }
+                    Err(_) => Failure::hangs(),
                 }
-            },
-            Loop::V5(events) => match events.poll().await {
-                Ok(event) => return Ok(from_v5(event)),
-                Err(e) => {
-                    self.left.extend(events.state.events.drain(..).map(from_v5));
-                    failure_v5(&e)
+            }
+            // The broker may have set another keep-alive.
+            Loop::V5(events) => {
+                match time::timeout(events.options.keep_alive() + HANG, events.poll()).await {
+                    Ok(Ok(event)) => return Ok(from_v5(event)),
+                    Ok(Err(e)) => {
+                        self.left.extend(events.state.events.drain(..).map(from_v5));
+                        failure_v5(&e)
+                    }
+                    Err(_) => Failure::hangs(),
                 }
-            },
+            }
         };
         match self.left.pop_front() {
             Some(event) => {
@@ -160,20 +122,16 @@ impl Link {
         }
     }
 
-    /// After the farewell, waits for the broker to close, which it does once it has read all: a
-    /// successor that connects before would take the session over and void what is unread.
-    pub(super) async fn closed(&mut self) {
+    async fn closed(&mut self) {
         let closed = async { while self.next().await.is_ok() {} };
         if time::timeout(LINGER, closed).await.is_err() {
             warn!("the broker did not close the connection; the last acknowledgements may be lost");
         }
     }
 
-    /// Forgets what was requested of the connection that failed, except messages to publish.
-    ///
-    /// The library does that when the failure shows, but keeps what is requested after, such as
-    /// acknowledgements that would be for other packets on the next connection.
-    pub(super) fn reset(&mut self) {
+    fn reset(&mut self) {
+        // The library does that when the failure shows, but keeps what is requested after, such as
+        // acknowledgements that would be for other packets on the next connection.
         match (&mut self.events, &mut self.unsent) {
             (Loop::V4(events), Unsent::V4(unsent)) => {
                 events.clean();
@@ -187,9 +145,7 @@ impl Link {
         }
     }
 
-    /// On a new connection, sends a retained message, and then what the last one left unsent, ahead
-    /// of all that waits.
-    pub(super) fn resume(&mut self, topic: &str, payload: &[u8]) {
+    fn resume(&mut self, topic: &str, payload: &[u8]) {
         match (&mut self.events, &mut self.unsent) {
             (Loop::V4(events), Unsent::V4(unsent)) => {
                 let mut first = rumqttc::Publish::new(topic, QoS::AtMostOnce, payload);
@@ -213,20 +169,15 @@ impl Link {
     }
 }
 
-/// A request found no room, or the polled half is gone.
-#[derive(Debug)]
-pub(super) struct Refused;
-
-impl Client {
-    /// Acknowledges a packet. Does not wait.
-    pub(super) fn ack(&self, packet_id: u16) -> Result<(), Refused> {
+impl Client for TcpClient {
+    fn ack(&self, packet_id: u16) -> Result<(), Refused> {
         match self {
-            Client::V4(client) => {
+            TcpClient::V4(client) => {
                 let mut publish = rumqttc::Publish::new("", QoS::AtLeastOnce, Vec::new());
                 publish.pkid = packet_id;
                 client.try_ack(&publish).map_err(|_| Refused)
             }
-            Client::V5(client) => {
+            TcpClient::V5(client) => {
                 let mut publish =
                     v5::mqttbytes::v5::Publish::new("", v5::mqttbytes::QoS::AtLeastOnce, Vec::new(), None);
                 publish.pkid = packet_id;
@@ -235,15 +186,14 @@ impl Client {
         }
     }
 
-    /// Asks for all filters in one packet. Does not wait.
-    pub(super) fn subscribe(&self, filters: &[String], qos: u8) -> Result<(), Refused> {
+    fn subscribe(&self, filters: &[String], qos: u8) -> Result<(), Refused> {
         match self {
-            Client::V4(client) => {
+            TcpClient::V4(client) => {
                 let qos = if qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
                 let filters = filters.iter().map(|f| rumqttc::SubscribeFilter::new(f.clone(), qos));
                 client.try_subscribe_many(filters).map_err(|_| Refused)
             }
-            Client::V5(client) => {
+            TcpClient::V5(client) => {
                 use v5::mqttbytes::{QoS, v5::Filter};
                 let qos = if qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
                 client.try_subscribe_many(filters.iter().map(|f| Filter::new(f, qos))).map_err(|_| Refused)
@@ -251,35 +201,31 @@ impl Client {
         }
     }
 
-    /// Publishes at quality of service 0, waiting for room.
-    ///
-    /// Never higher: a message the library sets aside because its packet id is taken blocks the
-    /// connection for ever when the session is lost (rumqtt #1056).
-    pub(super) async fn publish(&self, topic: String, payload: Vec<u8>, retain: bool) -> Result<(), Refused> {
+    // Never at a higher quality of service: a message the library sets aside because its packet id is
+    // taken blocks the connection for ever when the session is lost (rumqtt #1056).
+    async fn publish(&self, topic: String, payload: Vec<u8>, retain: bool) -> Result<(), Refused> {
         match self {
-            Client::V4(client) => {
+            TcpClient::V4(client) => {
                 client.publish(topic, QoS::AtMostOnce, retain, payload).await.map_err(|_| Refused)
             }
-            Client::V5(client) => client
+            TcpClient::V5(client) => client
                 .publish(topic, v5::mqttbytes::QoS::AtMostOnce, retain, payload)
                 .await
                 .map_err(|_| Refused),
         }
     }
 
-    /// Says farewell after all that was requested. Does not wait.
-    pub(super) fn try_disconnect(&self) -> Result<(), Refused> {
+    fn try_disconnect(&self) -> Result<(), Refused> {
         match self {
-            Client::V4(client) => client.try_disconnect().map_err(|_| Refused),
-            Client::V5(client) => client.try_disconnect().map_err(|_| Refused),
+            TcpClient::V4(client) => client.try_disconnect().map_err(|_| Refused),
+            TcpClient::V5(client) => client.try_disconnect().map_err(|_| Refused),
         }
     }
 
-    /// Says farewell after all that was requested, waiting for room.
-    pub(super) async fn disconnect(&self) -> Result<(), Refused> {
+    async fn disconnect(&self) -> Result<(), Refused> {
         match self {
-            Client::V4(client) => client.disconnect().await.map_err(|_| Refused),
-            Client::V5(client) => client.disconnect().await.map_err(|_| Refused),
+            TcpClient::V4(client) => client.disconnect().await.map_err(|_| Refused),
+            TcpClient::V5(client) => client.disconnect().await.map_err(|_| Refused),
         }
     }
 }
@@ -342,10 +288,9 @@ fn failure_v4(error: &rumqttc::ConnectionError) -> Failure {
         E::ConnectionRefused(C::BadUserNamePassword | C::NotAuthorized) => Some(LOGIN),
         E::ConnectionRefused(C::BadClientId) => Some(CLIENT_ID),
         E::ConnectionRefused(C::RefusedProtocolVersion) => Some(VERSION),
-        E::Tls(_) => Some(TLS),
         _ => None,
     };
-    Failure::new(error, hint)
+    Failure::of(error, error, hint)
 }
 
 fn failure_v5(error: &v5::ConnectionError) -> Failure {
@@ -356,8 +301,12 @@ fn failure_v5(error: &v5::ConnectionError) -> Failure {
         E::ConnectionRefused(C::BadClientId | C::ClientIdentifierNotValid) => Some(CLIENT_ID),
         E::ConnectionRefused(C::RefusedProtocolVersion | C::UnsupportedProtocolVersion) => Some(VERSION),
         E::MqttState(S::ServerDisconnect { reason_code: D::SessionTakenOver, .. }) => Some(CLIENT_ID),
-        E::Tls(_) => Some(TLS),
         _ => None,
     };
-    Failure::new(error, hint)
+    // The library does not name this one as its source.
+    let source: &(dyn Error + 'static) = match error {
+        E::MqttState(S::Deserialization(inner)) => inner,
+        _ => error,
+    };
+    Failure::of(error, source, hint)
 }

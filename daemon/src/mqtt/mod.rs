@@ -11,13 +11,17 @@ mod link;
 mod options;
 mod outlet;
 mod publisher;
-mod tls;
+mod wire;
 
-pub use inlet::{Intake, run_inlet};
-pub use outlet::run_outlet;
 pub use publisher::Publisher;
 
-pub(crate) use tls::client_config as tls_config;
+pub(crate) use inlet::{Intake, run_inlet};
+pub(crate) use link::{TcpClient, TcpLink};
+pub(crate) use options::Role;
+pub(crate) use outlet::run_outlet;
+pub(crate) use wire::{Client, Link};
+#[cfg(test)]
+pub(crate) use wire::{Event, Failure, Incoming, Refused};
 
 #[cfg(test)]
 mod tests;

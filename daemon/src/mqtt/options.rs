@@ -1,14 +1,12 @@
 //! `[mqtt]` as `rumqttc`'s options, for both protocol versions.
 
-use std::fs;
-use std::time::Duration;
-
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use rumqttc::{NetworkOptions, QoS, TlsConfiguration, Transport, v5};
 use url::Url;
 
-use super::tls;
 use crate::config::Mqtt;
+use crate::secret::Secret;
+use crate::tls;
 use crate::topic::STATUS_TOPIC;
 
 /// Body of [`STATUS_TOPIC`] while the daemon can publish.
@@ -22,13 +20,12 @@ pub(super) const OFFLINE: &[u8] = b"offline";
 /// next, for ever. And a limit told to mosquitto 2.0 makes it drop what is larger without freeing its
 /// place in flight, so that 20 such messages end delivery. So the inlet drops what is beyond ours.
 const MQTT_MAX_PACKET: u32 = 268_435_455;
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long the broker keeps what arrives while the daemon is away (MQTT 5; 3.1.1 has no limit).
 const SESSION_EXPIRY_SECONDS: u32 = 7 * 24 * 3600;
 
 /// Which connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// Readings in: persistent session, acknowledged by hand.
     In,
     /// Forecasts out: clean session, last will.
@@ -48,16 +45,16 @@ struct Common {
 }
 
 fn common(mqtt: &Mqtt, role: Role) -> Result<Common> {
-    let url = Url::parse(&mqtt.url).with_context(|| format!("mqtt.url {} is no URL", mqtt.url))?;
+    let url = Url::parse(&mqtt.url).context("mqtt.url is no URL")?;
     let host = url.host_str().context("mqtt.url names no host")?.to_owned();
     let tls = url.scheme() == "mqtts";
     let transport = if tls {
-        Transport::tls_with_config(TlsConfiguration::from(tls::client_config(mqtt)?))
+        Transport::tls_with_config(TlsConfiguration::from(tls::client(mqtt.tls_files())?))
     } else {
         Transport::tcp()
     };
     let password = match &mqtt.password_file {
-        Some(file) => fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
+        Some(file) => Secret::read(file).map_err(|e| anyhow!("mqtt.password_file: {e}"))?.expose().to_owned(),
         None => String::new(),
     };
     let mut network = NetworkOptions::new();
@@ -69,7 +66,7 @@ fn common(mqtt: &Mqtt, role: Role) -> Result<Common> {
             Role::In | Role::Tool => mqtt.client_id.clone(),
             Role::Out => format!("{}-out", mqtt.client_id),
         },
-        login: mqtt.username.clone().map(|user| (user, password.trim_end_matches(['\r', '\n']).to_owned())),
+        login: mqtt.username.clone().map(|user| (user, password)),
         transport,
         network,
     })
@@ -83,7 +80,7 @@ const RECEIVE_MAXIMUM: u16 = 10_000;
 pub(super) fn v4(mqtt: &Mqtt, role: Role) -> Result<(rumqttc::MqttOptions, NetworkOptions)> {
     let common = common(mqtt, role)?;
     let mut options = rumqttc::MqttOptions::new(common.client_id, common.host, common.port);
-    options.set_transport(common.transport).set_keep_alive(KEEP_ALIVE);
+    options.set_transport(common.transport).set_keep_alive(mqtt.keep_alive);
     options.set_max_packet_size(MQTT_MAX_PACKET as usize, MQTT_MAX_PACKET as usize);
     if let Some((user, password)) = common.login {
         options.set_credentials(user, password);
@@ -107,7 +104,10 @@ pub(super) fn v4(mqtt: &Mqtt, role: Role) -> Result<(rumqttc::MqttOptions, Netwo
 pub(super) fn v5(mqtt: &Mqtt, role: Role) -> Result<v5::MqttOptions> {
     let common = common(mqtt, role)?;
     let mut options = v5::MqttOptions::new(common.client_id, common.host, common.port);
-    options.set_transport(common.transport).set_keep_alive(KEEP_ALIVE).set_network_options(common.network);
+    options
+        .set_transport(common.transport)
+        .set_keep_alive(mqtt.keep_alive)
+        .set_network_options(common.network);
     options.set_max_packet_size(Some(MQTT_MAX_PACKET));
     if let Some((user, password)) = common.login {
         options.set_credentials(user, password);

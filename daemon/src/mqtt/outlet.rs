@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
 use tokio::sync::watch;
 use tokio::time;
 use tracing::warn;
 
 use super::backoff::Outages;
-use super::link::{Client, Event, Link, Refused};
-use super::options::{OFFLINE, ONLINE, Role};
+use super::options::{OFFLINE, ONLINE};
+use super::wire::{Client, Event, Link, Refused};
 use crate::config;
 use crate::metrics::Metrics;
 use crate::outqueue::{Kind, OutQueue, Outgoing};
@@ -26,16 +25,13 @@ const PUBLISH_OVERHEAD: usize = 8;
 /// While there is no connection messages stay in the queue, which drops its oldest. A closed queue
 /// is drained for no longer than `drain`, and not at all without a connection; what is left then is
 /// dropped and counted.
-///
-/// # Errors
-/// If a file named in the configuration cannot be used.
-pub async fn run_outlet(
+pub(crate) async fn run_outlet<C: Client, L: Link>(
+    (client, link): (C, L),
     config: config::Mqtt,
     queue: Arc<OutQueue>,
     metrics: Arc<Metrics>,
     drain: Duration,
-) -> Result<()> {
-    let (client, link) = Link::open(&config, Role::Out)?;
+) {
     // The largest packet that may be sent; none while there is no connection.
     let (up, limit) = watch::channel(None);
     let mut feeder = Feeder { client, queue: &queue, metrics: &metrics, limit, warned: false };
@@ -49,6 +45,7 @@ pub async fn run_outlet(
         time::sleep(drain).await;
     };
     tokio::select! {
+        biased;
         () = work => {}
         () = deadline => warn!("the broker does not take what is left to publish within {drain:?}"),
     }
@@ -56,12 +53,11 @@ pub async fn run_outlet(
     if dropped > 0 {
         warn!("{dropped} messages were not published before the end");
     }
-    Ok(())
 }
 
 /// Polls the connection and keeps it up.
 async fn drive(
-    mut link: Link,
+    mut link: impl Link,
     up: watch::Sender<Option<usize>>,
     mut outages: Outages,
     queue: &OutQueue,
@@ -73,6 +69,7 @@ async fn drive(
         } else {
             // Nothing is being written, so nothing is lost if this ends half way.
             tokio::select! {
+                biased;
                 event = link.next() => event,
                 () = queue.closed() => return,
             }
@@ -90,6 +87,7 @@ async fn drive(
                 link.reset();
                 let delay = outages.failed(&failure);
                 tokio::select! {
+                    biased;
                     () = time::sleep(delay) => {}
                     () = queue.closed() => return,
                 }
@@ -99,15 +97,15 @@ async fn drive(
 }
 
 /// Hands the queue's messages to the connection.
-struct Feeder<'a> {
-    client: Client,
+struct Feeder<'a, C> {
+    client: C,
     queue: &'a OutQueue,
     metrics: &'a Metrics,
     limit: watch::Receiver<Option<usize>>,
     warned: bool,
 }
 
-impl Feeder<'_> {
+impl<C: Client> Feeder<'_, C> {
     async fn run(&mut self) {
         // Refused means that the polling half has ended, because of the closed queue.
         let _ = self.feed().await;

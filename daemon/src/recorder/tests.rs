@@ -1,9 +1,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is a failed test")]
 
+mod outages;
+
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::record::{NewSeries, ReadingColumns};
+use crate::metrics::Rejection;
+use crate::record::{Cause, ModelChange, NewSeries, Promotion, ReadingColumns, SeriesHandle};
+use crate::store::Store;
 use crate::store::testing::{Cluster, postgres, sqlite};
 
 const T0: i64 = 1_795_428_000_000_000;
@@ -16,18 +21,12 @@ struct Rig {
     task: JoinHandle<()>,
 }
 
-fn rig(store: &Store) -> Rig {
+fn rig<R: Rows>(store: R, spool: Option<Spool>) -> Rig {
     let metrics = Metrics::new(["climate", "power"]).unwrap();
-    let backlog = Backlog::new(100_000, metrics.store_queue.clone());
+    let backlog = Backlog::new(10 << 20, metrics.store_queue.clone());
     let streams = vec!["climate".to_owned(), "power".to_owned()];
-    let recorder = Recorder::new(
-        store.clone(),
-        metrics.clone(),
-        backlog.clone(),
-        SeriesIds::default(),
-        streams,
-        Vec::new(),
-    );
+    let writer = Writer::new(store, metrics.clone(), SeriesIds::default(), streams, Vec::new());
+    let recorder = Recorder::new(writer, spool, backlog.clone(), metrics.clone());
     let (records, inbox) = mpsc::unbounded_channel();
     let (outbox, acks) = mpsc::unbounded_channel();
     let task = tokio::spawn(recorder.run(inbox, outbox));
@@ -90,7 +89,7 @@ async fn stored(store: &Store, stream: &str) -> u64 {
 #[tokio::test]
 async fn an_ack_means_that_the_readings_are_in_the_store() {
     let t = sqlite().await;
-    let mut rig = rig(&t.store);
+    let mut rig = rig(t.store.clone(), None);
     let mut first = readings(&[(0, T0)]);
     first.new_series = vec![series(0, "climate/a/value")];
     rig.send(first, 1);
@@ -111,7 +110,7 @@ async fn an_ack_means_that_the_readings_are_in_the_store() {
 #[tokio::test]
 async fn duplicates_are_counted_by_stream_and_acknowledged() {
     let t = postgres().await;
-    let mut rig = rig(&t.store);
+    let mut rig = rig(t.store.clone(), None);
     let mut first = readings(&[(0, T0), (1, T0)]);
     first.new_series = vec![series(0, "climate/a/value"), series(1, "power/a/value")];
     rig.send(first, 1);
@@ -125,7 +124,7 @@ async fn duplicates_are_counted_by_stream_and_acknowledged() {
 #[tokio::test]
 async fn everything_sent_before_the_channel_closes_is_written() {
     let t = sqlite().await;
-    let mut rig = rig(&t.store);
+    let mut rig = rig(t.store.clone(), None);
     let rows: Vec<_> = (0..3000).map(|n| (0, T0 + n)).collect();
     for (n, part) in rows.chunks(7).enumerate() {
         let mut batch = readings(part);
@@ -148,13 +147,14 @@ async fn everything_sent_before_the_channel_closes_is_written() {
 #[tokio::test]
 async fn a_row_that_the_store_refuses_does_not_stop_the_others() {
     let t = postgres().await;
-    let mut rig = rig(&t.store);
+    let mut rig = rig(t.store.clone(), None);
     // Beyond what Postgres holds, and a model that is not there.
     let mut rows: Vec<_> = (0..99).map(|n| (0, T0 + n)).collect();
     rows.insert(60, (0, i64::MAX));
     let mut batch = readings(&rows);
     batch.new_series = vec![series(0, "climate/a/value")];
-    batch.promote = vec![77];
+    let promotion = Promotion { model: 77, expected: None, cause: Cause::Training, at: T0, probation: false };
+    batch.models = vec![ModelChange::Promote(promotion)];
     rig.send(batch, 1);
     rig.send(readings(&[(0, T0 + 1000)]), 2);
     assert_eq!((rig.acked().await, rig.acked().await), (1, 2));
@@ -167,7 +167,7 @@ async fn a_row_that_the_store_refuses_does_not_stop_the_others() {
 #[tokio::test]
 async fn a_series_that_the_store_refuses_loses_its_rows_only() {
     let t = postgres().await;
-    let mut rig = rig(&t.store);
+    let mut rig = rig(t.store.clone(), None);
     // Too long for the unique index on keys, however well it compresses.
     let mut key = String::from("climate/");
     for n in 0..4000_u32 {
@@ -188,7 +188,7 @@ async fn nothing_is_lost_or_acknowledged_while_postgres_is_away() {
     let cluster = Cluster::start();
     let store = Store::open(&cluster.database()).await.unwrap();
     store.migrate().await.unwrap();
-    let mut rig = rig(&store);
+    let mut rig = rig(store.clone(), None);
     let mut first = readings(&[(0, T0)]);
     first.new_series = vec![series(0, "climate/a/value")];
     rig.send(first, 1);

@@ -1,7 +1,10 @@
 //! The one error of the store, and which errors are about the data rather than the database.
 
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgDatabaseError;
 use thiserror::Error;
+
+use crate::tls::Distrust;
 
 /// What went wrong. The text never holds a password: URLs are left out of it.
 #[derive(Debug, Error)]
@@ -9,12 +12,66 @@ pub enum StoreError {
     /// `[store]` cannot be used as it is; trying again does not help.
     #[error("{0}")]
     Config(String),
-    /// The database is away, busy, full or not migrated: the same write may succeed later.
+    /// The database takes nothing at present: the same write may succeed later.
+    #[error("{1}")]
+    Unavailable(Trouble, String),
+    /// The database works, and these rows cannot be written: the same write never succeeds.
     #[error("{0}")]
-    Unavailable(String),
-    /// The database works and refuses these rows: the same write never succeeds.
-    #[error("the database refuses the data: {0}")]
     Refused(String),
+}
+
+/// What is the matter with a database that takes nothing. The set is closed: it is a label of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// No connection, or it broke.
+    Unreachable,
+    /// No answer in time.
+    Timeout,
+    /// The login or its rights do not suffice.
+    Denied,
+    /// It can only be read, for instance a standby.
+    ReadOnly,
+    /// The disk is full.
+    Full,
+    /// Locks, or too many connections.
+    Busy,
+    /// Tables are not as this version needs them.
+    Schema,
+    /// It takes writes, but slowly.
+    Slow,
+    /// Anything else.
+    Other,
+}
+
+impl Trouble {
+    /// All of them, in the order of the enum.
+    pub const ALL: [Trouble; 9] = [
+        Trouble::Unreachable,
+        Trouble::Timeout,
+        Trouble::Denied,
+        Trouble::ReadOnly,
+        Trouble::Full,
+        Trouble::Busy,
+        Trouble::Schema,
+        Trouble::Slow,
+        Trouble::Other,
+    ];
+
+    /// The label's value.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Trouble::Unreachable => "unreachable",
+            Trouble::Timeout => "timeout",
+            Trouble::Denied => "denied",
+            Trouble::ReadOnly => "read_only",
+            Trouble::Full => "full",
+            Trouble::Busy => "busy",
+            Trouble::Schema => "schema",
+            Trouble::Slow => "slow",
+            Trouble::Other => "other",
+        }
+    }
 }
 
 impl StoreError {
@@ -23,31 +80,118 @@ impl StoreError {
     pub fn is_refused(&self) -> bool {
         matches!(self, StoreError::Refused(_))
     }
+
+    /// What is the matter with the database.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            StoreError::Unavailable(trouble, _) => *trouble,
+            StoreError::Config(_) | StoreError::Refused(_) => Trouble::Other,
+        }
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let text = error.to_string();
-        let refused = match &error {
-            sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => true,
+        let trouble = match &error {
+            sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => None,
             sqlx::Error::Database(e) => {
                 let code = e.code().unwrap_or_default();
                 if e.try_downcast_ref::<PgDatabaseError>().is_some() {
-                    // Data exception, integrity violation, program limit exceeded.
-                    ["21", "22", "23", "54"].iter().any(|class| code.starts_with(class))
+                    postgres(&code)
                 } else {
-                    // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH: the low byte of the code.
-                    code.parse::<i32>().is_ok_and(|code| matches!(code & 0xff, 18..=20))
+                    sqlite(&code)
                 }
             }
-            _ => false,
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut => {
+                Some(Trouble::Unreachable)
+            }
+            _ => Some(Trouble::Other),
         };
-        if refused { StoreError::Refused(text) } else { StoreError::Unavailable(text) }
+        match trouble {
+            None => StoreError::Refused(format!("the database refuses the data: {text}")),
+            Some(trouble) => StoreError::Unavailable(trouble, text + &advice(&error)),
+        }
     }
 }
 
-impl From<sqlx::migrate::MigrateError> for StoreError {
-    fn from(error: sqlx::migrate::MigrateError) -> Self {
-        StoreError::Unavailable(format!("migration failed: {error}"))
+/// What to change in `[store]` where the server and Vidente do not come together, as the end of a text.
+fn advice(error: &sqlx::Error) -> String {
+    let advice = match error {
+        sqlx::Error::Database(e) => match e.code().as_deref() {
+            // Invalid authorization, invalid password.
+            Some("28000" | "28P01") => {
+                "check the user in url, password_file or cert_file, and the server's pg_hba.conf".to_owned()
+            }
+            // Insufficient privilege.
+            Some("42501") => {
+                "let a role that owns the tables run `vidente migrate`, and give this one its rights \
+                 by deploy/postgres/roles.sql"
+                    .to_owned()
+            }
+            _ => return String::new(),
+        },
+        sqlx::Error::Tls(e) if Distrust::of(&**e).is_none() => {
+            "let the server have TLS (ssl = on), or remove ca_file, cert_file and sslmode".to_owned()
+        }
+        error => match Distrust::of(error) {
+            Some(distrust) => distrust.to_string(),
+            None => return String::new(),
+        },
+    };
+    format!("; [store] {advice}")
+}
+
+/// By SQLSTATE (Postgres' documentation, appendix A); none if the rows are to blame.
+fn postgres(code: &str) -> Option<Trouble> {
+    Some(match code {
+        "25006" => Trouble::ReadOnly,
+        "53100" => Trouble::Full,
+        "42501" | "3D000" => Trouble::Denied,
+        _ => match code.get(..2).unwrap_or_default() {
+            // Data exception, integrity violation, program limit exceeded.
+            "21" | "22" | "23" | "54" => return None,
+            "08" | "57" => Trouble::Unreachable,
+            "28" => Trouble::Denied,
+            "40" | "53" | "55" => Trouble::Busy,
+            "42" => Trouble::Schema,
+            _ => Trouble::Other,
+        },
+    })
+}
+
+/// By the low byte of SQLite's result code; none if the rows are to blame.
+fn sqlite(code: &str) -> Option<Trouble> {
+    Some(match code.parse::<i32>().unwrap_or_default() & 0xff {
+        // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH.
+        18..=20 => return None,
+        // SQLITE_ERROR: of a statement that is tested, a table that is not there.
+        1 => Trouble::Schema,
+        5 | 6 => Trouble::Busy,
+        8 => Trouble::ReadOnly,
+        13 => Trouble::Full,
+        14 => Trouble::Unreachable,
+        _ => Trouble::Other,
+    })
+}
+
+impl From<MigrateError> for StoreError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::VersionMissing(version) => StoreError::Config(format!(
+                "[store] url: the database was migrated by a newer Vidente (its migration {version} is not \
+                 known here); install that version or a later one"
+            )),
+            MigrateError::VersionMismatch(version) => StoreError::Config(format!(
+                "[store] url: migration {version} of the database is not this program's; name a database \
+                 that nothing else has changed"
+            )),
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                let text = format!("migration failed: {error}{}", advice(&error));
+                StoreError::Unavailable(StoreError::from(error).trouble(), text)
+            }
+            error => StoreError::Unavailable(Trouble::Schema, format!("migration failed: {error}")),
+        }
     }
 }

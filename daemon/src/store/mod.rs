@@ -4,10 +4,14 @@
 mod error;
 mod micros;
 mod models;
+mod options;
 mod page;
 mod partitions;
+mod past;
 mod postgres;
+mod promotions;
 mod restore;
+mod runs;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -17,14 +21,20 @@ mod write;
 
 use std::borrow::Cow;
 
-pub use error::StoreError;
-pub use models::{ModelRow, NewModel, RunOutcome, SavedModel};
+pub use error::{StoreError, Trouble};
+pub use models::{ModelRow, NewModel, Origin, SavedModel};
 pub use page::{PageAnomaly, PageForecast, PageReading, SeriesPage};
+pub(crate) use past::Past;
+pub use promotions::{Changed, ModelName, ProbationRow, PromotionRow, RolledBack};
 pub use restore::{SeriesRow, StoredReading, StoredState};
+pub use runs::{NewRun, RunOutcome, RunRow, RunWindow, Trigger};
 pub use write::{SeriesIds, Written};
+
+pub(crate) use options::{postgres_url_problem, unverified_host};
 
 use crate::config;
 use crate::record::WriteBatch;
+use crate::recorder::Rows;
 
 /// A handle on the database; clones share its connections.
 #[derive(Debug, Clone)]
@@ -104,30 +114,6 @@ impl Store {
         }
     }
 
-    /// Asks the database for a sign of life.
-    ///
-    /// # Errors
-    /// If there is none.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        reading!(self, pool => sqlx::query("select 1").execute(pool).await.map(drop).map_err(StoreError::from))
-    }
-
-    /// Writes a batch in one transaction. Safe to repeat: readings, forecasts and series that are
-    /// already there stay as they are. `ids` learns the ids of new series once they are committed.
-    ///
-    /// # Errors
-    /// [`StoreError::Refused`] if the rows themselves cannot be written.
-    pub async fn write(&self, batch: &WriteBatch, ids: &mut SeriesIds) -> Result<Written, StoreError> {
-        let (written, new_ids) = match &self.inner {
-            Inner::Postgres(pg) => pg.write(batch, ids).await?,
-            Inner::Sqlite(lite) => lite.write(batch, ids).await?,
-        };
-        for (handle, id) in new_ids {
-            ids.insert(handle, id);
-        }
-        Ok(written)
-    }
-
     /// Removes readings and forecasts older than `before`, and anomalies that ended before it. In
     /// Postgres whole months go, so some rows stay up to a month longer.
     ///
@@ -138,6 +124,23 @@ impl Store {
             Inner::Postgres(pg) => pg.prune(before).await,
             Inner::Sqlite(lite) => lite.prune(before).await,
         }
+    }
+}
+
+impl Rows for Store {
+    async fn ping(&self) -> Result<(), StoreError> {
+        reading!(self, pool => sqlx::query("select 1").execute(pool).await.map(drop).map_err(StoreError::from))
+    }
+
+    async fn write(&self, batch: &WriteBatch, ids: &mut SeriesIds) -> Result<Written, StoreError> {
+        let (written, new_ids) = match &self.inner {
+            Inner::Postgres(pg) => pg.write(batch, ids).await?,
+            Inner::Sqlite(lite) => lite.write(batch, ids).await?,
+        };
+        for (handle, id) in new_ids {
+            ids.insert(handle, id);
+        }
+        Ok(written)
     }
 }
 

@@ -1,24 +1,33 @@
-//! Models and training runs.
+//! Models: what was trained or brought in, and its weights.
 
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::types::Json;
 
 use super::micros::Micros;
-use super::{SeriesIds, Store, StoreError, reading, without_nul, writing};
-use crate::record::WriteBatch;
+use super::{Store, StoreError, reading, without_nul, writing};
 
-/// The two statements of a promotion, in this order: there is one champion a stream at most.
-pub(super) const RETIRE: &str = "update models set status = 'retired' where status = 'champion' and id <> $1 \
-     and stream = (select stream from models where id = $1)";
-pub(super) const CROWN: &str = "update models set status = 'champion' where id = $1";
-
-/// A promotion that changed no row names a model that is not there.
-pub(super) fn must_exist(changed: u64, model: i64) -> Result<(), StoreError> {
-    if changed == 0 { Err(StoreError::Refused(format!("there is no model with id {model}"))) } else { Ok(()) }
+/// Where a model comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A training run.
+    Trained,
+    /// A file.
+    Imported,
 }
 
-/// A model fresh from training.
+impl Origin {
+    /// As in `models.origin`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Origin::Trained => "trained",
+            Origin::Imported => "imported",
+        }
+    }
+}
+
+/// A model to be stored.
 #[derive(Debug, Clone)]
 pub struct NewModel {
     /// Stream it was trained on.
@@ -31,6 +40,14 @@ pub struct NewModel {
     pub metrics: Value,
     /// The encoded model.
     pub weights: Vec<u8>,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Why it is no more than a candidate, if that is known already.
+    pub reason: Option<String>,
+    /// Time of the first reading it learned from, if that is known.
+    pub window_start: Option<i64>,
+    /// Time of the last.
+    pub window_end: Option<i64>,
 }
 
 /// What the store named a model.
@@ -61,35 +78,88 @@ pub struct ModelRow {
     pub created_at: i64,
     /// `candidate`, `champion` or `retired`.
     pub status: String,
+    /// Why it is a candidate, or why it was retired.
+    pub reason: Option<String>,
+    /// `trained` or `imported`.
+    pub origin: String,
+    /// Time of the first reading it learned from, if that is known.
+    pub window_start: Option<i64>,
+    /// Time of the last.
+    pub window_end: Option<i64>,
     /// What the training measured.
     pub metrics: Value,
-    /// The encoded model; empty in a list.
+    /// Whether its weights are still there.
+    pub has_weights: bool,
+    /// The encoded model; empty in a list, and once the weights were dropped.
     #[serde(skip)]
     pub weights: Vec<u8>,
 }
 
-type ModelColumns = (i64, String, String, i32, String, Micros, String, Json<Value>, Vec<u8>);
-
-impl From<ModelColumns> for ModelRow {
-    fn from((id, name, stream, version, cell, created_at, status, metrics, weights): ModelColumns) -> Self {
-        let (created_at, metrics) = (created_at.0, metrics.0);
-        ModelRow { id, name, stream, version, cell, created_at, status, metrics, weights }
+impl ModelRow {
+    /// The encoded model.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if the weights were dropped.
+    pub fn kept_weights(&self) -> Result<&[u8], StoreError> {
+        if self.has_weights { Ok(&self.weights) } else { Err(weights_gone(&self.name)) }
     }
 }
 
-/// How a training run ended.
-#[derive(Debug, Clone)]
-pub struct RunOutcome<'a> {
-    /// Microseconds since the Unix epoch.
-    pub finished_at: i64,
-    /// One word, for instance `ok` or `failed`.
-    pub status: &'a str,
-    /// What went wrong, if anything.
-    pub error: Option<String>,
-    /// What was measured.
-    pub metrics: Value,
-    /// The model that came out.
-    pub model: Option<i64>,
+/// Says that a model can no longer be used.
+pub(super) fn weights_gone(name: &str) -> StoreError {
+    StoreError::Refused(format!("the weights of {name} were dropped to save space; only its row is left"))
+}
+
+#[derive(sqlx::FromRow)]
+struct ModelColumns {
+    id: i64,
+    name: String,
+    stream: String,
+    version: i32,
+    cell: String,
+    created_at: Micros,
+    status: String,
+    reason: Option<String>,
+    origin: String,
+    window_start: Option<Micros>,
+    window_end: Option<Micros>,
+    metrics: Json<Value>,
+    has_weights: bool,
+    weights: Vec<u8>,
+}
+
+impl From<ModelColumns> for ModelRow {
+    fn from(row: ModelColumns) -> Self {
+        ModelRow {
+            id: row.id,
+            name: row.name,
+            stream: row.stream,
+            version: row.version,
+            cell: row.cell,
+            created_at: row.created_at.0,
+            status: row.status,
+            reason: row.reason,
+            origin: row.origin,
+            window_start: row.window_start.map(|t| t.0),
+            window_end: row.window_end.map(|t| t.0),
+            metrics: row.metrics.0,
+            has_weights: row.has_weights,
+            weights: row.weights,
+        }
+    }
+}
+
+/// A query for `ModelColumns`.
+macro_rules! select {
+    ($weights:literal, $rest:literal) => {
+        concat!(
+            "select id, name, stream, version, cell, created_at, status, reason, origin, window_start, \
+             window_end, metrics, length(weights) > 0 as has_weights, ",
+            $weights,
+            " as weights from models ",
+            $rest
+        )
+    };
 }
 
 impl Store {
@@ -101,10 +171,12 @@ impl Store {
     pub async fn save_model(&self, model: &NewModel) -> Result<SavedModel, StoreError> {
         const FIND: &str =
             "select id, name, version from models where stream = $1 and created_at = $2 and weights = $3";
-        const INSERT: &str = "insert into models (name, stream, version, cell, created_at, status, metrics, weights) \
-             select $1 || '-' || next.version, $1, next.version, $2, $3, 'candidate', $4, $5 \
+        const INSERT: &str = "insert into models (name, stream, version, cell, created_at, status, metrics, weights, \
+             origin, reason, window_start, window_end) \
+             select $1 || '-' || next.version, $1, next.version, $2, $3, 'candidate', $4, $5, $6, $7, $8, $9 \
              from (select coalesce(max(version), 0) + 1 as version from models where stream = $1) as next \
              returning id, name, version";
+        let reason = model.reason.as_deref().map(|text| without_nul(text).into_owned());
         // Another process may take the same version at the same moment: the next one is free then.
         let mut tries = 0;
         loop {
@@ -123,6 +195,10 @@ impl Store {
                         .bind(Micros(model.created_at))
                         .bind(Json(&model.metrics))
                         .bind(&model.weights)
+                        .bind(model.origin.as_str())
+                        .bind(&reason)
+                        .bind(model.window_start.map(Micros))
+                        .bind(model.window_end.map(Micros))
                         .fetch_one(pool)
                         .await,
                 }
@@ -140,11 +216,19 @@ impl Store {
     /// # Errors
     /// If the database is away.
     pub async fn champion(&self, stream: &str) -> Result<Option<ModelRow>, StoreError> {
-        const CHAMPION: &str = "select id, name, stream, version, cell, created_at, status, metrics, weights \
-             from models where stream = $1 and status = 'champion'";
+        const CHAMPION: &str = select!("weights", "where stream = $1 and status = 'champion'");
         let row: Option<ModelColumns> =
             reading!(self, pool => sqlx::query_as(CHAMPION).bind(stream).fetch_optional(pool).await?);
         Ok(row.map(ModelRow::from))
+    }
+
+    /// The id of the model in use on a stream.
+    ///
+    /// # Errors
+    /// If the database is away.
+    pub async fn champion_id(&self, stream: &str) -> Result<Option<i64>, StoreError> {
+        const CHAMPION: &str = "select id from models where stream = $1 and status = 'champion'";
+        Ok(reading!(self, pool => sqlx::query_scalar(CHAMPION).bind(stream).fetch_optional(pool).await?))
     }
 
     /// A model.
@@ -152,10 +236,21 @@ impl Store {
     /// # Errors
     /// If the database is away.
     pub async fn model(&self, id: i64) -> Result<Option<ModelRow>, StoreError> {
-        const MODEL: &str = "select id, name, stream, version, cell, created_at, status, metrics, weights \
-             from models where id = $1";
+        const MODEL: &str = select!("weights", "where id = $1");
         let row: Option<ModelColumns> =
             reading!(self, pool => sqlx::query_as(MODEL).bind(id).fetch_optional(pool).await?);
+        Ok(row.map(ModelRow::from))
+    }
+
+    /// A model by its name.
+    ///
+    /// # Errors
+    /// If the database is away.
+    pub async fn model_by_name(&self, name: &str) -> Result<Option<ModelRow>, StoreError> {
+        const MODEL: &str = select!("weights", "where name = $1");
+        let name = without_nul(name);
+        let row: Option<ModelColumns> =
+            reading!(self, pool => sqlx::query_as(MODEL).bind(&*name).fetch_optional(pool).await?);
         Ok(row.map(ModelRow::from))
     }
 
@@ -164,52 +259,35 @@ impl Store {
     /// # Errors
     /// If the database is away.
     pub async fn models(&self) -> Result<Vec<ModelRow>, StoreError> {
-        const MODELS: &str = "select id, name, stream, version, cell, created_at, status, metrics, \
-             substr(weights, 1, 0) as weights from models order by stream, version";
+        const MODELS: &str = select!("substr(weights, 1, 0)", "order by stream, version");
         let rows: Vec<ModelColumns> = reading!(self, pool => sqlx::query_as(MODELS).fetch_all(pool).await?);
         Ok(rows.into_iter().map(ModelRow::from).collect())
     }
 
-    /// Makes a model its stream's champion; the champion before retires.
-    ///
-    /// # Errors
-    /// [`StoreError::Refused`] if there is no such model.
-    pub async fn promote(&self, model: i64) -> Result<(), StoreError> {
-        let batch = WriteBatch { promote: vec![model], ..WriteBatch::default() };
-        self.write(&batch, &mut SeriesIds::default()).await.map(drop)
-    }
-
-    /// Notes that a training run starts, and gives its id.
+    /// Drops the weights of a stream's trained models beyond the newest `keep`, and gives their names. What
+    /// somebody brought in stays. The
+    /// champion keeps its weights, and so does the model that a rollback would go back to. Rows
+    /// stay, since forecasts refer to them.
     ///
     /// # Errors
     /// If the database is away.
-    pub async fn start_training_run(&self, stream: &str, started_at: i64) -> Result<i64, StoreError> {
-        const START: &str =
-            "insert into training_runs (stream, started_at, status) values ($1, $2, 'running') returning id";
-        Ok(writing!(self, pool => {
-            sqlx::query_scalar(START).bind(stream).bind(Micros(started_at)).fetch_one(pool).await?
-        }))
-    }
-
-    /// Notes how a training run ended.
-    ///
-    /// # Errors
-    /// If the database is away.
-    pub async fn finish_training_run(&self, run: i64, outcome: &RunOutcome<'_>) -> Result<(), StoreError> {
-        const FINISH: &str = "update training_runs set finished_at = $2, status = $3, error = $4, metrics = $5, \
-             model_id = $6 where id = $1";
-        let error = outcome.error.as_deref().map(|text| without_nul(text).into_owned());
-        writing!(self, pool => {
-            sqlx::query(FINISH)
-                .bind(run)
-                .bind(Micros(outcome.finished_at))
-                .bind(outcome.status)
-                .bind(error)
-                .bind(Json(&outcome.metrics))
-                .bind(outcome.model)
-                .execute(pool)
-                .await?;
+    pub async fn drop_old_weights(&self, stream: &str, keep: u32) -> Result<Vec<String>, StoreError> {
+        const DROP: &str = "update models set weights = $3 \
+             where stream = $1 and status <> 'champion' and origin = 'trained' and length(weights) > 0 \
+             and id not in (select id from models where stream = $1 and origin = 'trained' \
+             order by version desc limit $2) \
+             and id not in (select previous_id from promotions where stream = $1 and previous_id is not null \
+             and (status = 'probation' or id = (select max(id) from promotions where stream = $1))) \
+             returning version, name";
+        let mut dropped: Vec<(i32, String)> = writing!(self, pool => {
+            sqlx::query_as(DROP)
+                .bind(stream)
+                .bind(i64::from(keep))
+                .bind(&[] as &[u8])
+                .fetch_all(pool)
+                .await?
         });
-        Ok(())
+        dropped.sort_unstable();
+        Ok(dropped.into_iter().map(|(_, name)| name).collect())
     }
 }

@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::civil::date;
 use jiff::tz::TimeZone;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::PgConnection;
 
 use super::StoreError;
+use super::micros::Micros;
 
 /// The partitioned tables, and with them the column each is partitioned by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,8 +46,8 @@ impl Month {
         Ok(Month((i32::from(day.year()) - 1970) * 12 + i32::from(day.month()) - 1))
     }
 
-    /// Midnight of the first day, as SQL writes it and as a time.
-    fn start(self) -> Result<(String, i64), StoreError> {
+    /// Midnight of the first day.
+    fn start(self) -> Result<i64, StoreError> {
         let beyond = |_| StoreError::Refused("a time beyond the year 9999".into());
         let year = i16::try_from(1970 + self.0.div_euclid(12)).unwrap_or(i16::MAX);
         let month = i8::try_from(self.0.rem_euclid(12) + 1).unwrap_or(1);
@@ -54,7 +55,7 @@ impl Month {
             return Err(StoreError::Refused("a time beyond the year 9999".into()));
         }
         let start = TimeZone::UTC.to_timestamp(date(year, month, 1).at(0, 0, 0, 0)).map_err(beyond)?;
-        Ok((format!("{year:04}-{month:02}-01 00:00:00+00"), start.as_microsecond()))
+        Ok(start.as_microsecond())
     }
 
     fn partition(self, table: Table) -> String {
@@ -112,8 +113,8 @@ impl Partitions {
                 continue;
             }
             let month = Month::of(time)?;
-            let end = Month(month.0 + 1).start()?.1;
-            let start = if month == Month::EARLY { i64::MIN } else { month.start()?.1 };
+            let end = Month(month.0 + 1).start()?;
+            let start = if month == Month::EARLY { i64::MIN } else { month.start()? };
             seen = start..end;
             if !known.contains(&(table, month)) && !missing.contains(&month) {
                 missing.push(month);
@@ -134,14 +135,14 @@ impl Partitions {
             .await?;
             for name in names {
                 let Some(month) = Month::parse(table, &name) else { continue };
-                if Month(month.0 + 1).start()?.1 > before {
+                if Month(month.0 + 1).start()? > before {
                     continue;
                 }
-                // Dropping locks the whole table, and everything queues behind a lock that waits.
-                let sql = format!("set local lock_timeout = '3s'; drop table if exists {name}");
-                let mut tx = conn.begin().await?;
-                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
-                tx.commit().await?;
+                sqlx::query("select vidente_drop_partition($1, $2)")
+                    .bind(table.name())
+                    .bind(&name)
+                    .execute(&mut *conn)
+                    .await?;
                 self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&(table, month));
             }
         }
@@ -149,25 +150,17 @@ impl Partitions {
     }
 }
 
-/// Creates a partition unless it exists. Attaching, unlike `create table … partition of`, takes a
-/// lock that readers and writers of the other partitions do not wait for.
+/// Creates a partition unless it exists.
 async fn create(conn: &mut PgConnection, table: Table, month: Month) -> Result<(), StoreError> {
-    let (parent, name) = (table.name(), month.partition(table));
-    let from = if month == Month::EARLY { "minvalue".into() } else { format!("'{}'", month.start()?.0) };
-    let to = Month(month.0 + 1).start()?.0;
-    let mut tx = conn.begin().await?;
-    // Daemons that share the store take turns.
-    sqlx::query("select pg_advisory_xact_lock(hashtext('vidente partitions'))").execute(&mut *tx).await?;
-    let exists: bool =
-        sqlx::query_scalar("select to_regclass($1) is not null").bind(&name).fetch_one(&mut *tx).await?;
-    if !exists {
-        let sql = format!(
-            "create table {name} (like {parent} including defaults including constraints); \
-             alter table {parent} attach partition {name} for values from ({from}) to ('{to}')"
-        );
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
-    }
-    tx.commit().await?;
+    let first = if month == Month::EARLY { None } else { Some(month.start()?) };
+    let after = Month(month.0 + 1).start()?;
+    sqlx::query("select vidente_add_partition($1, $2, $3, $4)")
+        .bind(table.name())
+        .bind(month.partition(table))
+        .bind(first.map(Micros))
+        .bind(Micros(after))
+        .execute(&mut *conn)
+        .await?;
     Ok(())
 }
 
@@ -192,7 +185,7 @@ mod tests {
             let month = Month::of(micros(time)).unwrap();
             assert_eq!(month.partition(Table::Readings), name);
             assert_eq!(Month::parse(Table::Readings, name), Some(month));
-            assert_eq!(Month(month.0 + 1).start().unwrap().1, micros(next), "end of {name}");
+            assert_eq!(Month(month.0 + 1).start().unwrap(), micros(next), "end of {name}");
         }
         assert!(Month::of(i64::MAX).is_err());
     }

@@ -1,27 +1,29 @@
 //! Postgres: one connection for batches, a small pool for everything else.
 
 use std::collections::{BTreeMap, HashSet};
-use std::str::FromStr;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgBindIterExt, PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
 use tokio::sync::Mutex;
 
 use super::micros::Micros;
+use super::options;
 use super::partitions::{Partitions, Table};
+use super::promotions::{self, Transaction};
 use super::write::{Attempt, NewIds, by_kind, labels, resolve, written};
-use super::{SeriesIds, StoreError, Written, without_nul};
+use super::{SeriesIds, StoreError, Trouble, Written, without_nul};
 use crate::config;
 use crate::record::{AnomalyChange, ForecastColumns, NewSeries, ReadingColumns, StateRow, WriteBatch};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
 /// Connections to one Postgres database.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct PgStore {
     pool: PgPool,
     options: Arc<PgConnectOptions>,
@@ -34,17 +36,16 @@ pub(super) struct PgStore {
     expect_duplicates: Arc<AtomicBool>,
 }
 
+impl fmt::Debug for PgStore {
+    /// Without the options, which hold the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgStore").field("partitions", &self.partitions).finish_non_exhaustive()
+    }
+}
+
 impl PgStore {
     pub(super) fn open(config: &config::Store) -> Result<PgStore, StoreError> {
-        let mut options = PgConnectOptions::from_str(&config.url)
-            .map_err(|e| StoreError::Config(format!("[store] url: {e}")))?
-            .application_name("vidente")
-            .disable_statement_logging();
-        if let Some(file) = &config.password_file {
-            let password = std::fs::read_to_string(file)
-                .map_err(|e| StoreError::Config(format!("[store] password_file: {}: {e}", file.display())))?;
-            options = options.password(password.trim_end_matches(['\r', '\n']));
-        }
+        let options = options::postgres(config)?;
         let pool = PgPoolOptions::new()
             .max_connections(5)
             .acquire_timeout(Duration::from_secs(5))
@@ -64,14 +65,25 @@ impl PgStore {
 
     pub(super) async fn migrate(&self) -> Result<(), StoreError> {
         // The pool would only say that it timed out, not why.
-        drop(self.connect().await?);
-        Ok(MIGRATIONS.run(&self.pool).await?)
+        let mut conn = self.connect().await?;
+        // Even where nothing is to be done the library needs the right to make tables.
+        if up_to_date(&mut conn).await? {
+            return Ok(());
+        }
+        drop(conn);
+        // If it fails it leaves its lock with the connection, which must end then: one of the other pool
+        // would keep everybody else from migrating.
+        let alone = PgPoolOptions::new().max_connections(1).connect_with((*self.options).clone()).await?;
+        let migrated = MIGRATIONS.run(&alone).await;
+        alone.close().await;
+        Ok(migrated?)
     }
 
     async fn connect(&self) -> Result<PgConnection, StoreError> {
-        let mut conn = tokio::time::timeout(Duration::from_secs(5), self.options.connect())
-            .await
-            .map_err(|_| StoreError::Unavailable("no answer from the database within 5 s".into()))??;
+        let mut conn =
+            tokio::time::timeout(Duration::from_secs(5), self.options.connect()).await.map_err(|_| {
+                StoreError::Unavailable(Trouble::Timeout, "no answer from the database within 5 s".into())
+            })??;
         // A writer cut off by the network must not go on holding its row locks.
         sqlx::raw_sql("set idle_in_transaction_session_timeout = '30s'").execute(&mut conn).await?;
         Ok(conn)
@@ -94,7 +106,7 @@ impl PgStore {
             self.partitions.forget();
             result = self.write_on(&mut conn, batch, ids).await;
         }
-        if !matches!(result, Err(StoreError::Unavailable(_))) {
+        if !matches!(result, Err(StoreError::Unavailable(..))) {
             *slot = Some(conn);
         }
         result
@@ -144,6 +156,28 @@ impl PgStore {
     }
 }
 
+/// Whether every migration of this version, and no other, has been applied.
+async fn up_to_date(conn: &mut PgConnection) -> Result<bool, StoreError> {
+    let begun: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
+        .fetch_one(&mut *conn)
+        .await?;
+    if !begun {
+        return Ok(false);
+    }
+    let applied: Vec<(i64, Vec<u8>, bool)> =
+        sqlx::query_as("select version, checksum, success from _sqlx_migrations order by version")
+            .fetch_all(&mut *conn)
+            .await?;
+    // Here, since the library would ask for rights first.
+    if let Some((unknown, ..)) = applied.iter().find(|(version, ..)| !MIGRATIONS.version_exists(*version)) {
+        return Err(MigrateError::VersionMissing(*unknown).into());
+    }
+    Ok(MIGRATIONS
+        .iter()
+        .map(|m| (m.version, &*m.checksum, true))
+        .eq(applied.iter().map(|(version, checksum, success)| (*version, checksum.as_slice(), *success))))
+}
+
 async fn attempt(
     tx: &mut PgConnection,
     batch: &WriteBatch,
@@ -152,15 +186,13 @@ async fn attempt(
 ) -> Result<Attempt, StoreError> {
     let new_ids = insert_series(tx, &batch.new_series).await?;
     let new: BTreeMap<_, _> = new_ids.iter().copied().collect();
-    let Some(written) = insert_readings(tx, &batch.readings, ids, &new, exact).await? else {
+    let Some(mut written) = insert_readings(tx, &batch.readings, ids, &new, exact).await? else {
         return Ok(Attempt::Duplicates);
     };
     insert_forecasts(tx, &batch.forecasts, ids, &new).await?;
     write_anomalies(tx, &batch.anomalies, ids, &new).await?;
     upsert_states(tx, &batch.states, ids, &new).await?;
-    for &model in &batch.promote {
-        promote(tx, model).await?;
-    }
+    written.models = promotions::apply(Transaction::Postgres(tx), &batch.models).await?;
     Ok(Attempt::Complete(written, new_ids))
 }
 
@@ -221,7 +253,7 @@ async fn insert_readings(
     }
     let stored = query.execute(&mut *tx).await?.rows_affected();
     let all_new = stored == readings.series.len() as u64;
-    Ok(all_new.then(|| Written { stored, duplicates: Vec::new() }))
+    Ok(all_new.then(|| Written { stored, ..Written::default() }))
 }
 
 async fn insert_forecasts(
@@ -276,7 +308,7 @@ async fn write_anomalies(
         )
         .bind(resolve(&handles, ids, new)?)
         .bind(began.iter().map(|a| Micros(a.time)).bind_iter())
-        .bind(began.iter().map(|a| a.kind).bind_iter())
+        .bind(began.iter().map(|a| a.kind.as_str()).bind_iter())
         .bind(began.iter().map(|a| a.value).bind_iter())
         .bind(began.iter().map(|a| a.broken.map(|b| b.score)).bind_iter())
         .bind(began.iter().map(|a| a.broken.map(|b| b.q05)).bind_iter())
@@ -295,7 +327,7 @@ async fn write_anomalies(
         .bind(resolve(&handles, ids, new)?)
         .bind(ended.iter().map(|a| Micros(a.time)).bind_iter())
         .bind(ended.iter().map(|a| Micros(a.ended_at)).bind_iter())
-        .bind(ended.iter().map(|a| a.kind).bind_iter())
+        .bind(ended.iter().map(|a| a.kind.as_str()).bind_iter())
         .execute(&mut *tx)
         .await?;
     }
@@ -325,17 +357,4 @@ async fn upsert_states(
     .execute(&mut *tx)
     .await?;
     Ok(())
-}
-
-async fn promote(tx: &mut PgConnection, model: i64) -> Result<(), StoreError> {
-    // Daemons that share the stream take turns, or two could crown a champion at once.
-    sqlx::query(
-        "select id from models where stream = (select stream from models where id = $1) order by id for update",
-    )
-    .bind(model)
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query(super::models::RETIRE).bind(model).execute(&mut *tx).await?;
-    let crowned = sqlx::query(super::models::CROWN).bind(model).execute(&mut *tx).await?.rows_affected();
-    super::models::must_exist(crowned, model)
 }

@@ -7,6 +7,7 @@ use sqlx::types::Json;
 
 use super::micros::Micros;
 use super::{Inner, Store, StoreError, reading};
+use crate::record::AnomalyKind;
 
 /// A row of `series`.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,7 +122,7 @@ impl Store {
         const OPEN: &str = "select a.series_id, max(a.time) from anomalies a join series s on s.id = a.series_id \
              where a.ended_at is null and a.kind = $2 and s.stream = $1 group by a.series_id";
         let rows: Vec<(i64, Micros)> = reading!(self, pool => {
-            sqlx::query_as(OPEN).bind(stream).bind(crate::ingest::SILENCE).fetch_all(pool).await?
+            sqlx::query_as(OPEN).bind(stream).bind(AnomalyKind::Silence.as_str()).fetch_all(pool).await?
         });
         Ok(rows.into_iter().map(|(series, since)| (series, since.0)).collect())
     }

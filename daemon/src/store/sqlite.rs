@@ -10,6 +10,7 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row, SqliteConnection, SqlitePool};
 
+use super::promotions::{self, Transaction};
 use super::write::{Attempt, NewIds, by_kind, labels, resolve, written};
 use super::{SeriesIds, StoreError, Written, without_nul};
 use crate::config;
@@ -17,7 +18,7 @@ use crate::record::{
     AnomalyChange, ForecastColumns, NewSeries, ReadingColumns, SeriesHandle, StateRow, WriteBatch,
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
 /// Most rows in one statement; 13 columns of them stay far below SQLite's 32,766 parameters.
 const CHUNK: usize = 256;
@@ -157,17 +158,13 @@ async fn attempt(
         new_ids.push((series.handle, insert_series(tx, series).await?));
     }
     let new: New = new_ids.iter().copied().collect();
-    let Some(written) = insert_readings(tx, &batch.readings, ids, &new, exact).await? else {
+    let Some(mut written) = insert_readings(tx, &batch.readings, ids, &new, exact).await? else {
         return Ok(Attempt::Duplicates);
     };
     insert_forecasts(tx, &batch.forecasts, ids, &new).await?;
     write_anomalies(tx, &batch.anomalies, ids, &new).await?;
     upsert_states(tx, &batch.states, ids, &new).await?;
-    for &model in &batch.promote {
-        sqlx::query(super::models::RETIRE).bind(model).execute(&mut *tx).await?;
-        let crowned = sqlx::query(super::models::CROWN).bind(model).execute(&mut *tx).await?.rows_affected();
-        super::models::must_exist(crowned, model)?;
-    }
+    written.models = promotions::apply(Transaction::Sqlite(tx), &batch.models).await?;
     Ok(Attempt::Complete(written, new_ids))
 }
 
@@ -240,7 +237,7 @@ async fn insert_readings(
         return Ok(Some(written(readings, &series, inserted)));
     }
     let all_new = stored == rows.len() as u64;
-    Ok(all_new.then(|| Written { stored, duplicates: Vec::new() }))
+    Ok(all_new.then(|| Written { stored, ..Written::default() }))
 }
 
 async fn insert_forecasts(
@@ -289,7 +286,7 @@ async fn write_anomalies(
         )
         .bind(id)
         .bind(anomaly.time)
-        .bind(anomaly.kind)
+        .bind(anomaly.kind.as_str())
         .bind(anomaly.value)
         .bind(anomaly.broken.map(|b| b.score))
         .bind(anomaly.broken.map(|b| b.q05))
@@ -303,7 +300,7 @@ async fn write_anomalies(
             .bind(id)
             .bind(anomaly.time)
             .bind(anomaly.ended_at)
-            .bind(anomaly.kind)
+            .bind(anomaly.kind.as_str())
             .execute(&mut *tx)
             .await?;
     }

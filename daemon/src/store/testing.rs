@@ -126,7 +126,7 @@ fn binary(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is not installed (package postgresql)"))
 }
 
-/// A migrated, empty store, and what must live as long as it.
+/// A store, and what must live as long as it.
 pub(crate) struct Scratch {
     pub(crate) store: Store,
     pub(crate) config: config::Store,
@@ -135,20 +135,33 @@ pub(crate) struct Scratch {
 }
 
 pub(crate) async fn postgres() -> Scratch {
-    let cluster = Cluster::shared();
-    let config = cluster.database();
-    let store = Store::open(&config).await.unwrap();
-    store.migrate().await.unwrap();
-    Scratch { store, config, _cluster: Some(cluster), _dir: None }
+    migrated(empty_postgres().await).await
 }
 
 pub(crate) async fn sqlite() -> Scratch {
+    migrated(empty_sqlite().await).await
+}
+
+async fn migrated(t: Scratch) -> Scratch {
+    t.store.migrate().await.unwrap();
+    t
+}
+
+/// A database without a schema.
+pub(crate) async fn empty_postgres() -> Scratch {
+    let cluster = Cluster::shared();
+    let config = cluster.database();
+    let store = Store::open(&config).await.unwrap();
+    Scratch { store, config, _cluster: Some(cluster), _dir: None }
+}
+
+/// A file without a schema.
+pub(crate) async fn empty_sqlite() -> Scratch {
     let dir = tempfile::tempdir().unwrap();
     let config = config::Store {
         url: format!("sqlite://{}", dir.path().join("test.db").display()),
         ..config::Store::default()
     };
     let store = Store::open(&config).await.unwrap();
-    store.migrate().await.unwrap();
     Scratch { store, config, _cluster: None, _dir: Some(dir) }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::promotions::Changed;
 use super::{StoreError, without_nul};
-use crate::record::{AnomalyChange, Broken, NewSeries, ReadingColumns, SeriesHandle};
+use crate::record::{AnomalyChange, AnomalyKind, Broken, NewSeries, ReadingColumns, SeriesHandle};
 
 /// The database's id of each series, by handle.
 #[derive(Debug, Default, Clone)]
@@ -31,13 +32,15 @@ impl SeriesIds {
     }
 }
 
-/// What a commit did with the readings.
+/// What a commit did with the readings, and with the champions.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Written {
     /// Readings that were not there before.
     pub stored: u64,
     /// Position in the batch of each reading that was already there, or twice in the batch.
     pub duplicates: Vec<usize>,
+    /// What became of each change of a champion.
+    pub models: Vec<Changed>,
 }
 
 /// Ids made in the transaction under way, not to be kept unless it commits.
@@ -69,7 +72,7 @@ pub(super) fn written(readings: &ReadingColumns, ids: &[i64], mut inserted: Hash
         .filter(|(_, (id, time))| !inserted.remove(&(**id, **time)))
         .map(|(position, _)| position)
         .collect();
-    Written { stored, duplicates }
+    Written { stored, duplicates, models: Vec::new() }
 }
 
 /// Labels as JSON text that both databases take.
@@ -83,7 +86,7 @@ pub(super) fn labels(series: &NewSeries) -> Result<String, StoreError> {
 pub(super) struct Began {
     pub(super) series: SeriesHandle,
     pub(super) time: i64,
-    pub(super) kind: &'static str,
+    pub(super) kind: AnomalyKind,
     pub(super) value: f64,
     pub(super) broken: Option<Broken>,
 }
@@ -92,7 +95,7 @@ pub(super) struct Began {
 pub(super) struct Ended {
     pub(super) series: SeriesHandle,
     pub(super) time: i64,
-    pub(super) kind: &'static str,
+    pub(super) kind: AnomalyKind,
     pub(super) ended_at: i64,
 }
 

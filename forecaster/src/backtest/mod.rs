@@ -18,7 +18,7 @@ use crate::engine::{Engine, Installed, SeriesHandle, StreamSpec, Verdict};
 use crate::interval::Interval;
 use crate::model::Model;
 use crate::reading::{Reading, Step, Timestamp};
-use crate::series::rebuild;
+use crate::rebuilt::rebuild;
 use crate::train::{Progress, Report, TrainConfig, TrainError, TrainingSet, train};
 
 /// A forecast with the reading that it was for.
@@ -128,11 +128,16 @@ impl Backtest {
             .zip(&self.tracks)
             .filter_map(|(h, track)| Some((track.handle, rebuild(&model, h, &self.spec)?)))
             .collect();
-        self.engine.install(0, Installed { id: 1, name: "backtest-1".into(), version: 1, model }, states);
+        self.engine.install(
+            0,
+            Installed { id: 1, name: "backtest-1".into(), version: 1, model },
+            states,
+            false,
+        );
         // Forecasts of rows after the split are the trained model's, also that of the first.
         for track in &mut self.tracks {
             if let Some(made) = track.made.front_mut() {
-                *made = self.engine.forecast(track.handle).to_vec();
+                *made = self.engine.reissue(track.handle).to_vec();
             }
         }
         Ok(report)

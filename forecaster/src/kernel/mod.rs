@@ -1,12 +1,13 @@
-//! The streaming step of the network: one reading of one series, fused and free of allocation.
+//! The streaming step of a network: one reading of one series, fused and free of allocation.
 //!
 //! Every instruction set runs the same Rust, compiled for it and chosen at run time; the reference
 //! is [`crate::cell`], which a property test holds equal.
 
+pub(crate) mod arithmetic;
 mod step;
 
-use crate::weights::{GATES, OUTPUTS, Weights};
-use step::{LANES, TILE, head, layer_step};
+use crate::weights::{Cell, OUTPUTS, Sizes, Weights};
+use step::{LANES, Layer, head};
 
 /// The code that a step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,35 @@ fn vectorised_avx2<W: Work>(work: W) -> W::Output {
     work.run()
 }
 
+/// The same for arithmetic that may fuse its multiplications with additions where the processor can, so that
+/// its results differ between processors by rounding.
+pub(crate) trait FusedWork {
+    /// Does it; to be marked `#[inline(always)]`. `FMA` says whether `f32::mul_add` is one instruction.
+    fn run<const FMA: bool>(self);
+}
+
+/// Does such work on the widest vectors that this processor has.
+pub(crate) fn fused<W: FusedWork>(work: W) {
+    match Isa::detect() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => {
+            // SAFETY: detection found AVX2 and FMA.
+            #[allow(unsafe_code, reason = "calling code compiled for features found at run time")]
+            unsafe {
+                fused_avx2(work);
+            }
+        }
+        Isa::Neon => work.run::<true>(),
+        _ => work.run::<false>(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn fused_avx2<W: FusedWork>(work: W) {
+    work.run::<true>();
+}
+
 /// Hidden state (h, c) of one series, all layers, padded to the kernel's lanes.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct HiddenState {
@@ -75,21 +105,15 @@ impl HiddenState {
     }
 }
 
-/// One layer, packed: for each tile of [`LANES`] hidden units, the bias and then a row for each
-/// input and each hidden unit; a row holds the four gates of the tile side by side.
-#[derive(Debug, Clone)]
-struct PackedLayer {
-    tiles: Vec<[f32; TILE]>,
-}
-
 /// A network packed for streaming.
 #[derive(Debug, Clone)]
 pub struct Network {
     isa: Isa,
-    inputs: usize,
-    hidden: usize,
+    sizes: Sizes,
     padded: usize,
-    layers: Vec<PackedLayer>,
+    /// Of each layer, for each tile of [`LANES`] hidden units: the input bias, a row for each input, the
+    /// recurrent bias and a row for each hidden unit; a row holds the gates of the tile side by side.
+    layers: Vec<Vec<f32>>,
     /// One row of eight (seven outputs and a zero) for each hidden unit, the bias first.
     head: Vec<[f32; 8]>,
 }
@@ -97,7 +121,8 @@ pub struct Network {
 /// Room a step works in, one a thread.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {
-    column: Vec<f32>,
+    /// A layer's hidden output before the step.
+    old: Vec<f32>,
 }
 
 impl Network {
@@ -111,41 +136,9 @@ impl Network {
     #[must_use]
     pub fn with_isa(weights: &Weights, isa: Isa) -> Network {
         let isa = if isa == Isa::detect() { isa } else { Isa::Portable };
-        let hidden = weights.sizes.hidden;
+        let sizes @ Sizes { hidden, .. } = weights.sizes;
         let padded = hidden.next_multiple_of(LANES);
-        let layers = weights
-            .layers
-            .iter()
-            .enumerate()
-            .map(|(k, layer)| {
-                let inputs = weights.sizes.inputs_of(k);
-                // Columns of a layer above the first are the padded hidden units below it.
-                let columns = if k == 0 { inputs } else { padded };
-                let mut tiles = Vec::with_capacity((padded / LANES) * (1 + columns + padded));
-                for tile in 0..padded / LANES {
-                    let row = |value: &dyn Fn(usize) -> f32| {
-                        let mut out = [0.0; TILE];
-                        for gate in 0..GATES {
-                            for lane in 0..LANES {
-                                let unit = tile * LANES + lane;
-                                if unit < hidden {
-                                    out[gate * LANES + lane] = value(gate * hidden + unit);
-                                }
-                            }
-                        }
-                        out
-                    };
-                    tiles.push(row(&|r| layer.bias_ih[r] + layer.bias_hh[r]));
-                    for j in 0..columns {
-                        tiles.push(row(&|r| if j < inputs { layer.weight_ih[r * inputs + j] } else { 0.0 }));
-                    }
-                    for j in 0..padded {
-                        tiles.push(row(&|r| if j < hidden { layer.weight_hh[r * hidden + j] } else { 0.0 }));
-                    }
-                }
-                PackedLayer { tiles }
-            })
-            .collect();
+        let layers = (0..sizes.layers).map(|k| pack(weights, k, padded)).collect();
         let mut head = vec![[0.0; 8]; 1 + padded];
         if let Some((bias, rows)) = head.split_first_mut() {
             bias[..OUTPUTS].copy_from_slice(&weights.head_bias);
@@ -155,7 +148,7 @@ impl Network {
                 }
             }
         }
-        Network { isa, inputs: weights.sizes.inputs, hidden, padded, layers, head }
+        Network { isa, sizes, padded, layers, head }
     }
 
     /// The code this network runs.
@@ -167,11 +160,12 @@ impl Network {
     /// Hidden units of a layer.
     #[must_use]
     pub fn hidden(&self) -> usize {
-        self.hidden
+        self.sizes.hidden
     }
 
     fn state_len(&self) -> usize {
-        2 * self.padded * self.layers.len()
+        let a_layer = if self.sizes.cell == Cell::Lstm { 2 } else { 1 };
+        a_layer * self.padded * self.layers.len()
     }
 
     /// The state before the first reading: all zero.
@@ -191,7 +185,7 @@ impl Network {
     /// # Panics
     /// If `input` or `state` is of another size than the network's.
     pub fn step(&self, input: &[f32], state: &mut HiddenState, scratch: &mut Scratch) -> [f32; OUTPUTS] {
-        assert!(input.len() == self.inputs && self.fits(state), "input or state of another network");
+        assert!(input.len() == self.sizes.inputs && self.fits(state), "input or state of another network");
         match self.isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => {
@@ -219,21 +213,47 @@ impl Network {
         state: &mut HiddenState,
         scratch: &mut Scratch,
     ) -> [f32; OUTPUTS] {
-        let column = &mut scratch.column;
         let (h, c) = state.values.split_at_mut(self.padded * self.layers.len());
-        let mut below = 0;
-        for (k, layer) in self.layers.iter().enumerate() {
+        for (k, rows) in self.layers.iter().enumerate() {
             let span = k * self.padded..(k + 1) * self.padded;
-            column.clear();
-            if k == 0 {
-                column.extend_from_slice(input);
-            } else {
-                column.extend_from_slice(&h[below..below + self.padded]);
+            let (below, h) = h[..span.end].split_at_mut(span.start);
+            scratch.old.clear();
+            scratch.old.extend_from_slice(h);
+            let input = if k == 0 { input } else { &below[span.start - self.padded..] };
+            let layer = Layer { rows, input, old: &scratch.old };
+            match self.sizes.cell {
+                Cell::Lstm => layer.lstm::<FMA>(h, &mut c[span]),
+                Cell::Gru => layer.gru::<FMA>(h),
+                Cell::Tanh => layer.elman::<FMA, false>(h),
+                Cell::Relu => layer.elman::<FMA, true>(h),
             }
-            column.extend_from_slice(&h[span.clone()]);
-            below = span.start;
-            layer_step::<FMA>(&layer.tiles, column, &mut h[span.clone()], &mut c[span]);
         }
-        head::<FMA>(&self.head, &h[below..below + self.padded])
+        head::<FMA>(&self.head, &h[h.len().saturating_sub(self.padded)..])
     }
+}
+
+/// Packs a layer as [`Network`] keeps it. Units from `hidden` to `padded` have zero weights, so their
+/// hidden output stays zero.
+fn pack(weights: &Weights, k: usize, padded: usize) -> Vec<f32> {
+    let (Sizes { hidden, .. }, layer) = (weights.sizes, &weights.layers[k]);
+    let (inputs, gates) = (weights.sizes.inputs_of(k), weights.sizes.cell.gates());
+    let mut packed = Vec::new();
+    for tile in (0..padded).step_by(LANES) {
+        let mut row = |value: &dyn Fn(usize) -> f32| {
+            for gate in 0..gates {
+                let units = tile..tile + LANES;
+                packed.extend(units.map(|u| if u < hidden { value(gate * hidden + u) } else { 0.0 }));
+            }
+        };
+        row(&|r| layer.bias_ih[r]);
+        // Columns of a layer above the first are the padded hidden units below it.
+        for j in 0..if k == 0 { inputs } else { padded } {
+            row(&|r| if j < inputs { layer.weight_ih[r * inputs + j] } else { 0.0 });
+        }
+        row(&|r| layer.bias_hh[r]);
+        for j in 0..padded {
+            row(&|r| if j < hidden { layer.weight_hh[r * hidden + j] } else { 0.0 });
+        }
+    }
+    packed
 }

@@ -96,6 +96,11 @@ impl TrainingSet {
         self.sequences.push(Sequence { inputs, targets, split });
     }
 
+    /// Inputs and targets of the series added last, a row for each reading; none if it was too short.
+    pub(super) fn rows_of_last(&self) -> Option<(&[[f32; FEATURES]], &[f32])> {
+        self.sequences.last().map(|s| (&s.inputs[..], &s.targets[..]))
+    }
+
     /// Time of the newest reading.
     pub(super) fn until(&self) -> Timestamp {
         self.until

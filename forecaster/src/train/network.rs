@@ -4,11 +4,10 @@ use std::ops::ControlFlow;
 
 use rand::{SeedableRng, rngs::StdRng};
 
-use super::optimizer::{self, Adam};
+use super::optimizer::Learner;
 use super::{Progress, TrainConfig, TrainError, TrainingSet};
-use crate::cell::Lstm;
 use crate::model::Model;
-use crate::weights::{Sizes, Weights};
+use crate::weights::{Cell, Sizes, Weights};
 
 /// Updates over which the learning rate rises from zero.
 const WARM_UP: usize = 50;
@@ -37,39 +36,38 @@ pub(super) struct Trained {
     pub(super) curve: Vec<Progress>,
 }
 
-/// Weights that learn, and the running average of them.
-struct Learner<'a> {
+/// A learner fed from the data, and the running average of its weights.
+struct Run<'a> {
     set: &'a TrainingSet,
     config: &'a TrainConfig,
     /// Windows of an update: fewer where there is little to draw from.
     batch: usize,
     rng: StdRng,
-    adam: Adam,
-    weights: Weights,
+    learner: Learner,
     average: Weights,
-    updates: usize,
 }
 
-impl Learner<'_> {
+impl Run<'_> {
     /// One update; the loss before it.
     fn update(&mut self, rate: f32, whole: bool) -> Result<f32, TrainError> {
         let batch = self.set.sample((self.config.steps, self.batch), whole, &mut self.rng);
-        let (loss, mut gradients) = Lstm::new(&self.weights).loss_and_gradients(&batch);
-        optimizer::clip(&mut gradients, self.config.clip);
-        if !loss.is_finite() || gradients.iter().flatten().any(|g| !g.is_finite()) {
-            return Err(TrainError::NotFinite(self.updates));
-        }
-        self.updates += 1;
-        self.adam.update(&mut self.weights, &gradients, rate);
-        let keep = AVERAGING.min(self.updates as f32 / (self.updates as f32 + 10.0));
-        for (a, w) in self.average.tensors_mut().flatten().zip(self.weights.tensors_mut().flatten()) {
-            *a += (1.0 - keep) * (*w - *a);
+        let loss = self.learner.update(&batch, rate)?;
+        let updates = self.updates() as f32;
+        let keep = AVERAGING.min(updates / (updates + 10.0));
+        for (average, (_, _, weights)) in self.average.tensors_mut().zip(self.learner.weights().named()) {
+            for (a, w) in average.iter_mut().zip(weights) {
+                *a += (1.0 - keep) * (*w - *a);
+            }
         }
         Ok(loss)
     }
 
+    fn updates(&self) -> usize {
+        self.learner.updates()
+    }
+
     fn restart(&mut self, from: &Weights) {
-        self.weights = from.clone();
+        self.learner.restart(from);
         self.average = from.clone();
     }
 }
@@ -82,32 +80,35 @@ pub(super) fn train(
     halt: impl Fn() -> bool,
     mut look: impl FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
-    let sizes = Sizes { inputs: crate::features::INPUTS, hidden: config.hidden, layers: config.layers };
+    let sizes = Sizes {
+        cell: config.cell,
+        inputs: crate::features::INPUTS,
+        hidden: config.hidden,
+        layers: config.layers,
+    };
     let weights = initial(sizes, seed, set);
-    let mut learner = Learner {
+    let mut run = Run {
         set,
         config,
         batch: (set.training_rows() / ROWS_A_WINDOW).clamp(config.batch.min(8), config.batch),
         rng: StdRng::seed_from_u64(seed ^ 0x9e37_79b9_7f4a_7c15),
-        adam: Adam::new(&weights),
         average: weights.clone(),
-        weights,
-        updates: 0,
+        learner: Learner::new(weights, config.clip, config.threads),
     };
-    let (mut best, mut best_loss, mut best_at) = (learner.average.clone(), f32::INFINITY, 0);
+    let (mut best, mut best_loss, mut best_at) = (run.average.clone(), f32::INFINITY, 0);
     let (mut rate, mut stale, mut halvings) = (config.learning_rate, 0, 0);
     let (mut curve, mut sum) = (Vec::new(), 0.0);
-    while learner.updates < config.max_updates && halvings < HALVINGS {
+    while run.updates() < config.max_updates && halvings < HALVINGS {
         if halt() {
             return Err(TrainError::Stopped);
         }
-        let warm = ((learner.updates + 1) as f32 / WARM_UP as f32).min(1.0);
-        sum += learner.update(rate * warm, false)?;
-        let updates = learner.updates;
+        let warm = ((run.updates() + 1) as f32 / WARM_UP as f32).min(1.0);
+        sum += run.update(rate * warm, false)?;
+        let updates = run.updates();
         if !updates.is_multiple_of(config.look_every) && updates != config.max_updates {
             continue;
         }
-        let validation = set.validate(&Model::new(vec![learner.average.clone()]));
+        let validation = set.validate(&Model::new(vec![run.average.clone()]));
         let progress = Progress {
             update: updates,
             max_updates: config.max_updates,
@@ -117,34 +118,36 @@ pub(super) fn train(
         sum = 0.0;
         curve.push(progress);
         if !validation.loss.is_finite() {
-            return Err(TrainError::NotFinite(updates));
+            let what = "the validation loss".to_owned();
+            return Err(TrainError::NotFinite { what, update: updates });
         }
         if validation.loss < best_loss * 0.9995 {
-            (best, best_loss, best_at, stale) = (learner.average.clone(), validation.loss, updates, 0);
+            (best, best_loss, best_at, stale) = (run.average.clone(), validation.loss, updates, 0);
         } else {
             stale += 1;
             if stale >= PATIENCE {
                 rate *= 0.5;
                 halvings += 1;
                 stale = 0;
-                learner.restart(&best);
+                run.restart(&best);
             }
         }
         if look(&progress).is_break() {
             return Err(TrainError::Stopped);
         }
     }
-    learner.restart(&best);
-    learner.adam = Adam::new(&best);
+    run.restart(&best);
+    run.learner.forget();
     let more = (REFIT * best_at as f32) as usize;
     for update in 0..more {
         if halt() {
             return Err(TrainError::Stopped);
         }
         let warm = ((update + 1) as f32 / WARM_UP as f32).min(1.0);
-        learner.update(REFIT_RATE * config.learning_rate * warm, true)?;
+        run.update(REFIT_RATE * config.learning_rate * warm, true)?;
     }
-    Ok(Trained { best, refit: learner.average, updates: learner.updates, curve })
+    let updates = run.updates();
+    Ok(Trained { best, refit: run.average, updates, curve })
 }
 
 /// Random weights, with the head starting at the quantiles of the training targets, so that the
@@ -156,7 +159,7 @@ fn initial(sizes: Sizes, seed: u64, set: &TrainingSet) -> Weights {
         *w *= 0.1;
     }
     // An open forget gate at the start carries gradients further back (Jozefowicz et al. 2015).
-    for layer in &mut weights.layers {
+    for layer in weights.layers.iter_mut().filter(|_| sizes.cell == Cell::Lstm) {
         for b in layer.bias_ih.iter_mut().skip(sizes.hidden).take(sizes.hidden) {
             *b += 1.0;
         }

@@ -29,11 +29,46 @@ function setText(target, text) {
 }
 
 async function api(path) {
-  const response = await fetch(path, { signal: AbortSignal.timeout(20000), headers: { accept: "application/json" } });
+  const headers = { accept: "application/json" };
+  if (token) headers.authorization = `Bearer ${token}`;
+  const response = await fetch(path, { signal: AbortSignal.timeout(20000), headers });
   const body = await response.json().catch(() => null);
   if (!response.ok) throw Object.assign(new Error(body?.error ?? `HTTP ${response.status}`), { status: response.status, body });
   return body;
 }
+
+// The token stays in this tab: no other page can read it or have it sent.
+
+const TOKEN = "vidente-token";
+let token = "";
+try { token = sessionStorage.getItem(TOKEN) ?? ""; } catch { /* then it is asked for again */ }
+
+function keep(text) {
+  token = text;
+  try { sessionStorage.setItem(TOKEN, token); } catch { /* likewise */ }
+}
+
+function askForToken() {
+  $("login-note").hidden = !token;
+  keep("");
+  $("login").hidden = false;
+  setText($("empty"), "The series show once the token is given.");
+  $("token").focus();
+}
+
+$("login").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const given = $("token").value.trim();
+  // Others cannot be sent.
+  if (!/^[!-~]+$/.test(given)) {
+    $("login-note").hidden = false;
+    return;
+  }
+  keep(given);
+  $("token").value = "";
+  $("login").hidden = true;
+  tick();
+});
 
 // A path that reads well in a proxy's log, unless a browser would take a level for "up".
 function pathOf(key) {
@@ -335,7 +370,7 @@ let timer = 0;
 let running = false;
 async function tick() {
   clearTimeout(timer);
-  if (running || document.hidden) return;
+  if (running || document.hidden || !$("login").hidden) return;
   running = true;
   const began = performance.now();
   let ready;
@@ -352,7 +387,8 @@ async function tick() {
     showRows();
     await showDetail();
   } catch (error) {
-    broken = error.status === 401 ? "A bearer token is needed" : error.status ? error.message : "Connection lost, trying again";
+    if (error.status === 401) askForToken();
+    broken = error.status === 401 ? "Waiting for the token" : error.status ? error.message : "Connection lost, trying again";
   }
   showStatus(ready);
   running = false;

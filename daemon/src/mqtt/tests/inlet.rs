@@ -9,10 +9,11 @@ use tokio::time::timeout;
 
 use super::broker::{Broker, NEVER};
 use super::{PROTOCOLS, config};
+use crate::clock::Clock;
 use crate::config::Mqtt;
 use crate::message::{AckToken, Message, Packet};
 use crate::metrics::Metrics;
-use crate::mqtt::{Intake, run_inlet};
+use crate::mqtt::{Intake, Role, TcpLink, run_inlet};
 use crate::ready::Ready;
 use crate::recorder::Backlog;
 
@@ -33,10 +34,15 @@ impl Inlet {
         let (ready, metrics) = (Arc::new(Ready::default()), Metrics::new(["s"]).unwrap());
         let filters = vec!["s/+/x".to_owned(), "s/#".to_owned(), "s/#".to_owned()];
         let task = tokio::spawn(run_inlet(
+            TcpLink::open(&config, Role::In).unwrap(),
             config,
             filters,
-            Intake { engine: tx, backlog: Backlog::new(1, metrics.store_queue.clone()) },
-            acked,
+            Intake {
+                engine: tx,
+                acks: acked,
+                backlog: Backlog::new(1, metrics.store_queue.clone()),
+                clock: Clock::system(),
+            },
             ready.clone(),
             metrics.clone(),
             stopped,
@@ -333,8 +339,10 @@ async fn tls_with_a_client_certificate() {
         other.end().await;
 
         let mixed = Mqtt { key_file: Some(file("server.key")), ..tls };
-        assert!(crate::mqtt::tls_config(&mixed).is_err(), "a key that is another certificate's");
+        assert!(crate::tls::client(mixed.tls_files()).is_err(), "a key that is another certificate's");
         let empty = Mqtt { ca_file: Some(file("ext")), ..mixed };
-        assert!(crate::mqtt::tls_config(&empty).unwrap_err().to_string().contains("holds no certificate"));
+        assert!(
+            crate::tls::client(empty.tls_files()).unwrap_err().to_string().contains("holds no certificate")
+        );
     }
 }

@@ -8,20 +8,23 @@ use super::broker::{Broker, NEVER};
 use super::{PROTOCOLS, config};
 use crate::config::Mqtt;
 use crate::metrics::Metrics;
-use crate::mqtt::run_outlet;
+use crate::mqtt::{Role, TcpLink, run_outlet};
 use crate::outqueue::{Kind, OutQueue, Outgoing};
 
 struct Outlet {
     queue: Arc<OutQueue>,
     metrics: Arc<Metrics>,
-    task: JoinHandle<anyhow::Result<()>>,
+    task: JoinHandle<()>,
 }
 
 impl Outlet {
     fn start(config: Mqtt, capacity: usize) -> Outlet {
         let metrics = Metrics::new(["s"]).unwrap();
         let queue = Arc::new(OutQueue::new(capacity, metrics.clone()));
-        let task = tokio::spawn(run_outlet(config, queue.clone(), metrics.clone(), NEVER));
+        let task = {
+            let link = TcpLink::open(&config, Role::Out).unwrap();
+            tokio::spawn(run_outlet(link, config, queue.clone(), metrics.clone(), NEVER))
+        };
         Outlet { queue, metrics, task }
     }
 
@@ -60,7 +63,7 @@ impl Outlet {
 
     async fn end(&mut self) {
         self.queue.close();
-        timeout(NEVER, &mut self.task).await.unwrap().unwrap().unwrap();
+        timeout(NEVER, &mut self.task).await.unwrap().unwrap();
     }
 }
 

@@ -1,15 +1,15 @@
 //! The behaviour that both databases share, each test run on both.
 #![allow(clippy::unwrap_used, clippy::float_cmp, clippy::indexing_slicing, reason = "tests")]
 
+use crate::recorder::Rows as _;
 use serde_json::json;
 
-use super::testing::{Scratch, postgres, sqlite};
+use super::testing::{Scratch, empty_postgres, empty_sqlite, postgres, sqlite};
 use super::*;
-use crate::record::{AnomalyChange, Broken, NewSeries, ReadingColumns, SeriesHandle, StateRow};
-
-mod queries;
-
-use queries::*;
+use crate::record::{
+    AnomalyChange, AnomalyKind, Broken, Cause, ModelChange, NewSeries, Promotion, ReadingColumns,
+    SeriesHandle, StateRow,
+};
 
 const MINUTE: i64 = 60_000_000;
 /// 2026-11-23T10:00:00Z.
@@ -28,20 +28,21 @@ macro_rules! on_both {
     };
 }
 
+mod queries;
+mod registry;
+mod repeats;
+mod runs;
+
+use queries::*;
+
 on_both!(
     migrating_twice_is_harmless,
     a_batch_is_stored_and_read_back_exactly,
-    writing_again_changes_nothing,
-    duplicates_are_named,
-    a_refused_batch_leaves_nothing_and_can_be_repaired,
-    two_writers_agree_on_series,
     late_readings_are_kept_but_not_replayed,
     states_are_replaced,
     replay_starts_after_the_checkpoint_in_order,
     readings_of_any_time_are_welcome,
     pruning_keeps_what_is_newer,
-    one_champion_a_stream,
-    training_runs_are_noted,
     a_page_shows_the_newest_readings,
     forecasts_are_joined_with_what_came,
     hostile_labels_do_not_fail_a_batch,
@@ -81,6 +82,38 @@ pub(crate) fn forecast(batch: &mut WriteBatch, series: SeriesHandle, origin: i64
     f.model.push(None);
 }
 
+/// A promotion at `T0 + model`, which begins a probation.
+fn promotion(model: i64, expected: Option<Option<i64>>) -> Promotion {
+    Promotion { model, expected, cause: Cause::Training, at: T0 + model, probation: true }
+}
+
+fn promote(model: i64, expected: Option<Option<i64>>) -> ModelChange {
+    ModelChange::Promote(promotion(model, expected))
+}
+
+/// Models of a stream, from version 1.
+async fn models(store: &Store, stream: &str, count: u8) -> Vec<i64> {
+    let mut ids = Vec::new();
+    for n in 1..=count {
+        ids.push(store.save_model(&model(stream, n)).await.unwrap().id);
+    }
+    ids
+}
+
+fn model(stream: &str, n: u8) -> NewModel {
+    NewModel {
+        stream: stream.into(),
+        cell: "lstm".into(),
+        created_at: T0 + i64::from(n),
+        metrics: json!({"mae": 0.5, "n": n}),
+        weights: vec![n, 0, 255],
+        origin: Origin::Trained,
+        reason: None,
+        window_start: Some(T0 - MINUTE),
+        window_end: None,
+    }
+}
+
 /// A store with series `climate/a/value` (0) and `climate/b/value` (1).
 async fn two_series(store: &Store) -> SeriesIds {
     let mut ids = SeriesIds::default();
@@ -90,6 +123,10 @@ async fn two_series(store: &Store) -> SeriesIds {
     };
     store.write(&batch, &mut ids).await.unwrap();
     ids
+}
+
+fn written(stored: u64, duplicates: &[usize]) -> Written {
+    Written { stored, duplicates: duplicates.to_vec(), models: vec![] }
 }
 
 async fn history(store: &Store, stream: &str, since: i64) -> Vec<(i64, i64, f64)> {
@@ -124,8 +161,8 @@ async fn a_batch_is_stored_and_read_back_exactly(t: Scratch) {
         readings: readings(&rows),
         ..WriteBatch::default()
     };
-    let written = t.store.write(&batch, &mut ids).await.unwrap();
-    assert_eq!(written, Written { stored: 7, duplicates: vec![] });
+    let done = t.store.write(&batch, &mut ids).await.unwrap();
+    assert_eq!(done, written(7, &[]));
     let id = ids.get(0).unwrap();
     let back = history(&t.store, "climate", i64::MIN).await;
     assert_eq!(back.len(), 7);
@@ -137,101 +174,6 @@ async fn a_batch_is_stored_and_read_back_exactly(t: Scratch) {
     assert_eq!((stored[0].id, stored[0].key.as_str()), (id, "climate/a/value"));
     assert_eq!((stored[0].stream.as_str(), stored[0].field.as_str()), ("climate", "value"));
     assert_eq!(stored[0].labels["site"], "berlin");
-}
-
-async fn writing_again_changes_nothing(t: Scratch) {
-    let mut ids = SeriesIds::default();
-    let mut batch = WriteBatch {
-        new_series: vec![series(0, "climate/a/value")],
-        readings: readings(&[(0, T0, 1.0), (0, T0 + MINUTE, 2.0)]),
-        states: vec![StateRow { series: 0, time: T0, model: None, state: vec![1] }],
-        anomalies: vec![
-            AnomalyChange::Began {
-                series: 0,
-                time: T0,
-                kind: "value",
-                value: 1.0,
-                broken: Some(Broken { score: 1.0, q05: 0.0, q95: 0.5 }),
-            },
-            AnomalyChange::Ended { series: 0, time: T0, kind: "value", ended_at: T0 + MINUTE },
-        ],
-        ..WriteBatch::default()
-    };
-    forecast(&mut batch, 0, T0, 1, 1.5);
-    t.store.write(&batch, &mut ids).await.unwrap();
-    let first = ids.get(0);
-    // As after a commit whose answer was lost.
-    batch.readings.value = vec![7.0, 8.0];
-    let again = t.store.write(&batch, &mut SeriesIds::default()).await.unwrap();
-    assert_eq!(again, Written { stored: 0, duplicates: vec![0, 1] });
-    let mut same_ids = SeriesIds::default();
-    t.store.write(&batch, &mut same_ids).await.unwrap();
-    assert_eq!(same_ids.get(0), first);
-    let values: Vec<f64> = history(&t.store, "climate", 0).await.iter().map(|r| r.2).collect();
-    assert_eq!(values, [1.0, 2.0], "the first wins");
-    assert_eq!(count(&t.store, "select count(*) from forecasts").await, 1);
-    assert_eq!(count(&t.store, "select count(*) from anomalies where ended_at is not null").await, 1);
-    assert_eq!(count(&t.store, "select count(*) from series").await, 1);
-}
-
-async fn duplicates_are_named(t: Scratch) {
-    let mut ids = two_series(&t.store).await;
-    let first = WriteBatch {
-        readings: readings(&[(0, T0, 1.0), (1, T0, 2.0), (0, T0, 3.0)]),
-        ..WriteBatch::default()
-    };
-    let written = t.store.write(&first, &mut ids).await.unwrap();
-    assert_eq!(written, Written { stored: 2, duplicates: vec![2] }, "twice in one batch");
-    // Large enough for several statements.
-    let mut rows: Vec<_> = (1..1000).map(|n| (0, T0 + n * MINUTE, n as f64)).collect();
-    rows.insert(500, (1, T0, 9.0));
-    rows.push((0, T0 + 7 * MINUTE, 9.0));
-    let second = WriteBatch { readings: readings(&rows), ..WriteBatch::default() };
-    let written = t.store.write(&second, &mut ids).await.unwrap();
-    assert_eq!(written, Written { stored: 999, duplicates: vec![500, 1000] });
-    let third = WriteBatch { readings: readings(&[(1, T0 + MINUTE, 2.0)]), ..WriteBatch::default() };
-    let written = t.store.write(&third, &mut ids).await.unwrap();
-    assert_eq!(written, Written { stored: 1, duplicates: vec![] });
-    let all = history(&t.store, "climate", 0).await;
-    assert_eq!(all.len(), 1002);
-    assert_eq!(all[0].2, 1.0, "the first of two in a batch wins");
-    assert_eq!(all[7].2, 7.0);
-}
-
-async fn a_refused_batch_leaves_nothing_and_can_be_repaired(t: Scratch) {
-    let mut ids = SeriesIds::default();
-    let mut batch = WriteBatch {
-        new_series: vec![series(0, "climate/a/value")],
-        readings: readings(&[(0, T0, 1.0)]),
-        promote: vec![12345],
-        ..WriteBatch::default()
-    };
-    let error = t.store.write(&batch, &mut ids).await.unwrap_err();
-    assert!(error.is_refused(), "{error}");
-    assert_eq!(ids.get(0), None, "an id is not kept unless its row is");
-    assert_eq!(count(&t.store, "select count(*) from series").await, 0);
-    assert_eq!(count(&t.store, "select count(*) from readings").await, 0);
-    batch.promote.clear();
-    assert_eq!(t.store.write(&batch, &mut ids).await.unwrap().stored, 1);
-    let unknown = WriteBatch { readings: readings(&[(99, T0, 1.0)]), ..WriteBatch::default() };
-    assert!(t.store.write(&unknown, &mut ids).await.unwrap_err().is_refused());
-}
-
-async fn two_writers_agree_on_series(t: Scratch) {
-    let other = Store::open(&t.config).await.unwrap();
-    let mut mine = two_series(&t.store).await;
-    let mut theirs = SeriesIds::default();
-    let batch = WriteBatch {
-        // Other handles, one series of their own.
-        new_series: vec![series(0, "climate/c/value"), series(1, "climate/a/value")],
-        readings: readings(&[(0, T0, 1.0), (1, T0, 2.0)]),
-        ..WriteBatch::default()
-    };
-    assert_eq!(other.write(&batch, &mut theirs).await.unwrap().stored, 2);
-    assert_eq!(theirs.get(1), mine.get(0));
-    assert_ne!(theirs.get(0), mine.get(1));
-    let same = WriteBatch { readings: readings(&[(0, T0, 5.0)]), ..WriteBatch::default() };
-    assert_eq!(t.store.write(&same, &mut mine).await.unwrap().duplicates, [0]);
 }
 
 async fn late_readings_are_kept_but_not_replayed(t: Scratch) {
@@ -319,22 +261,6 @@ async fn readings_of_any_time_are_welcome(t: Scratch) {
     assert_eq!(page.forecasts.len(), 8);
 }
 
-async fn hostile_labels_do_not_fail_a_batch(t: Scratch) {
-    let mut hostile = series(0, "climate/a/value");
-    hostile.labels = [("si\0te".to_owned(), "\0'; drop table series; --\"\\u0000\u{202e}".to_owned())].into();
-    hostile.field = "f\0".into();
-    let mut ids = SeriesIds::default();
-    let batch = WriteBatch {
-        new_series: vec![hostile],
-        readings: readings(&[(0, T0, 1.0)]),
-        ..WriteBatch::default()
-    };
-    assert_eq!(t.store.write(&batch, &mut ids).await.unwrap().stored, 1);
-    let stored = t.store.series().await.unwrap();
-    assert_eq!(stored[0].labels["si\u{fffd}te"], "\u{fffd}'; drop table series; --\"\\u0000\u{202e}");
-    assert_eq!(stored[0].field, "f\u{fffd}");
-}
-
 async fn concurrent_writers_create_the_same_partitions_and_series(t: Scratch) {
     let mut tasks = tokio::task::JoinSet::new();
     for writer in 0..4_i64 {
@@ -363,7 +289,16 @@ async fn what_cannot_be_opened_says_why_without_the_password() {
     assert!(!error.contains("secret"), "{error}");
     assert!(Store::open(&open("sqlite::memory:")).await.is_err());
     assert!(Store::open(&open("sqlite:///nonexistent/folder/x.db")).await.is_err());
-    let gone = Store::open(&open("postgres://u:secret@127.0.0.1:1/db")).await.unwrap();
+    for url in ["postgres://u:secret@127.0.0.1:1/db", "postgres://u@127.0.0.1:1/db?password=secret"] {
+        let error = Store::open(&open(url)).await.unwrap_err().to_string();
+        assert!(error.contains("password_file") && !error.contains("secret"), "{error}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let password = dir.path().join("password");
+    std::fs::write(&password, "secret\n").unwrap();
+    let gone = config::Store { password_file: Some(password), ..open("postgres://u@127.0.0.1:1/db") };
+    let gone = Store::open(&gone).await.unwrap();
+    assert!(!format!("{gone:?}").contains("secret"), "{gone:?}");
     let error = gone.ping().await.unwrap_err();
     assert!(!error.is_refused() && !error.to_string().contains("secret"), "{error}");
     let file = config::Store { password_file: Some("/nonexistent".into()), ..config::Store::default() };

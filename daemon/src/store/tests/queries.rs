@@ -1,4 +1,4 @@
-//! Tests of what is asked of the store: pages, history, models, and what retention leaves.
+//! Tests of what is asked of the store: pages, history, and what retention leaves.
 
 use super::*;
 
@@ -17,11 +17,11 @@ pub(super) async fn pruning_keeps_what_is_newer(t: Scratch) {
             AnomalyChange::Began {
                 series: 0,
                 time,
-                kind: "value",
+                kind: AnomalyKind::Value,
                 value: 1.0,
                 broken: Some(Broken { score: 1.0, q05: 0.0, q95: 0.0 }),
             },
-            AnomalyChange::Ended { series: 0, time, kind: "value", ended_at: time + 1 },
+            AnomalyChange::Ended { series: 0, time, kind: AnomalyKind::Value, ended_at: time + 1 },
         ]);
     }
     batch.anomalies.pop();
@@ -48,67 +48,9 @@ pub(super) async fn pruning_keeps_what_is_newer(t: Scratch) {
     assert_eq!(t.store.write(&old, &mut ids).await.unwrap().stored, 1);
 }
 
-pub(super) async fn one_champion_a_stream(t: Scratch) {
-    let new = |stream: &str, n: u8| NewModel {
-        stream: stream.into(),
-        cell: "lstm".into(),
-        created_at: T0 + i64::from(n),
-        metrics: json!({"mae": 0.5, "n": n}),
-        weights: vec![n, 0, 255],
-    };
-    let first = t.store.save_model(&new("climate", 1)).await.unwrap();
-    let second = t.store.save_model(&new("climate", 2)).await.unwrap();
-    let other = t.store.save_model(&new("power", 3)).await.unwrap();
-    assert_eq!(
-        (first.name.as_str(), second.name.as_str(), other.name.as_str()),
-        ("climate-1", "climate-2", "power-1")
-    );
-    assert_eq!(t.store.save_model(&new("climate", 2)).await.unwrap(), second, "safe to repeat");
-    assert!(t.store.champion("climate").await.unwrap().is_none());
-    t.store.promote(first.id).await.unwrap();
-    t.store.promote(other.id).await.unwrap();
-    let batch = WriteBatch { promote: vec![second.id], ..WriteBatch::default() };
-    t.store.write(&batch, &mut SeriesIds::default()).await.unwrap();
-    t.store.write(&batch, &mut SeriesIds::default()).await.unwrap();
-    let champion = t.store.champion("climate").await.unwrap().unwrap();
-    assert_eq!((champion.id, champion.version, champion.weights), (second.id, 2, vec![2, 0, 255]));
-    assert_eq!((champion.created_at, champion.metrics), (T0 + 2, json!({"mae": 0.5, "n": 2})));
-    let listed = t.store.models().await.unwrap();
-    let status: Vec<_> =
-        listed.iter().map(|m| (m.name.as_str(), m.status.as_str(), m.weights.len())).collect();
-    assert_eq!(
-        status,
-        [("climate-1", "retired", 0), ("climate-2", "champion", 0), ("power-1", "champion", 0)]
-    );
-    t.store.promote(first.id).await.unwrap();
-    assert_eq!(t.store.champion("climate").await.unwrap().unwrap().id, first.id, "a rollback");
-    assert!(t.store.promote(999).await.unwrap_err().is_refused());
-}
-
-pub(super) async fn training_runs_are_noted(t: Scratch) {
-    let run = t.store.start_training_run("climate", T0).await.unwrap();
-    assert_eq!(count(&t.store, "select count(*) from training_runs where status = 'running'").await, 1);
-    let outcome = RunOutcome {
-        finished_at: T0 + 1,
-        status: "failed",
-        error: Some("a \0 in it".into()),
-        metrics: json!({}),
-        model: None,
-    };
-    t.store.finish_training_run(run, &outcome).await.unwrap();
-    assert_eq!(count(&t.store, "select count(*) from training_runs where status = 'failed' and finished_at > started_at and error is not null").await, 1);
-}
-
 pub(super) async fn a_page_shows_the_newest_readings(t: Scratch) {
     let mut ids = two_series(&t.store).await;
-    let model = NewModel {
-        stream: "climate".into(),
-        cell: "lstm".into(),
-        created_at: T0,
-        metrics: json!({}),
-        weights: vec![],
-    };
-    let model = t.store.save_model(&model).await.unwrap();
+    let model = t.store.save_model(&model("climate", 1)).await.unwrap();
     let mut batch = WriteBatch::default();
     for n in 0..10 {
         let time = T0 + n * MINUTE;
@@ -121,15 +63,20 @@ pub(super) async fn a_page_shows_the_newest_readings(t: Scratch) {
     let began = |time| AnomalyChange::Began {
         series: 0,
         time,
-        kind: "value",
+        kind: AnomalyKind::Value,
         value: 1.0,
         broken: Some(Broken { score: 0.9, q05: 0.0, q95: 0.5 }),
     };
     batch.anomalies = vec![
         began(T0),
-        AnomalyChange::Ended { series: 0, time: T0, kind: "value", ended_at: T0 + MINUTE },
+        AnomalyChange::Ended { series: 0, time: T0, kind: AnomalyKind::Value, ended_at: T0 + MINUTE },
         began(T0 + 2 * MINUTE),
-        AnomalyChange::Ended { series: 0, time: T0 + 2 * MINUTE, kind: "value", ended_at: T0 + 7 * MINUTE },
+        AnomalyChange::Ended {
+            series: 0,
+            time: T0 + 2 * MINUTE,
+            kind: AnomalyKind::Value,
+            ended_at: T0 + 7 * MINUTE,
+        },
         began(T0 + 9 * MINUTE),
     ];
     t.store.write(&batch, &mut ids).await.unwrap();
@@ -202,4 +149,20 @@ pub(super) async fn history_and_counts_of_a_stream(t: Scratch) {
     assert_eq!(t.store.reading_count("climate", T0 + 1).await.unwrap(), 2);
     assert_eq!(t.store.reading_count("climate", 0).await.unwrap(), 3);
     assert_eq!(t.store.newest("climate").await.unwrap(), Some(T0 + 2));
+}
+
+pub(super) async fn hostile_labels_do_not_fail_a_batch(t: Scratch) {
+    let mut hostile = series(0, "climate/a/value");
+    hostile.labels = [("si\0te".to_owned(), "\0'; drop table series; --\"\\u0000\u{202e}".to_owned())].into();
+    hostile.field = "f\0".into();
+    let mut ids = SeriesIds::default();
+    let batch = WriteBatch {
+        new_series: vec![hostile],
+        readings: readings(&[(0, T0, 1.0)]),
+        ..WriteBatch::default()
+    };
+    assert_eq!(t.store.write(&batch, &mut ids).await.unwrap().stored, 1);
+    let stored = t.store.series().await.unwrap();
+    assert_eq!(stored[0].labels["si\u{fffd}te"], "\u{fffd}'; drop table series; --\"\\u0000\u{202e}");
+    assert_eq!(stored[0].field, "f\u{fffd}");
 }

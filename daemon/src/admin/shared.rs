@@ -1,0 +1,88 @@
+//! One answer of the engine for all who ask at the same time.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
+
+/// Share of the engine's time that may go into answers: one part in so many.
+const PART: u32 = 10;
+/// Longest pause between two answers.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// An answer that is expensive to make. It is never older than the question.
+#[derive(Debug, Default)]
+pub(super) struct Shared(Mutex<Option<Made>>);
+
+#[derive(Debug)]
+struct Made {
+    /// When it was begun.
+    begun: Instant,
+    /// When the next may be begun.
+    next: Instant,
+    answer: Option<Bytes>,
+}
+
+impl Shared {
+    /// The answer that another question has caused meanwhile, or one made by `make`.
+    pub(super) async fn get(&self, make: impl Future<Output = Option<Bytes>>) -> Option<Bytes> {
+        let asked = Instant::now();
+        let mut made = self.0.lock().await;
+        if let Some(made) = &*made {
+            if made.begun >= asked {
+                return made.answer.clone();
+            }
+            sleep_until(made.next).await;
+        }
+        let begun = Instant::now();
+        let answer = make.await;
+        let ended = Instant::now();
+        let next = ended + LONGEST.min((PART - 1) * (ended - begun));
+        *made = Some(Made { begun, next, answer: answer.clone() });
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures_util::future::join_all;
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    /// The first answer is held up until two hundred more have asked for one.
+    #[tokio::test]
+    async fn many_questions_share_few_answers_none_older_than_the_question() {
+        let shared = Shared::default();
+        let (begun, gate) = (AtomicU32::new(0), Notify::new());
+        let ask = || async {
+            let before = begun.load(Ordering::Relaxed);
+            let make = async {
+                let number = begun.fetch_add(1, Ordering::Relaxed) + 1;
+                if number == 1 {
+                    gate.notified().await;
+                }
+                Some(Bytes::from(number.to_string()))
+            };
+            let answer = shared.get(make).await.unwrap_or_default();
+            let number: u32 = String::from_utf8_lossy(&answer).parse().unwrap_or_default();
+            assert!(number > before, "asked after {before} were begun, answered with {number}");
+        };
+        let later = async {
+            while begun.load(Ordering::Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+            let asking = join_all((0..200).map(|_| ask()));
+            let open = async {
+                tokio::task::yield_now().await;
+                gate.notify_one();
+            };
+            tokio::join!(asking, open);
+        };
+        tokio::join!(ask(), later);
+        assert_eq!(begun.load(Ordering::Relaxed), 2);
+    }
+}

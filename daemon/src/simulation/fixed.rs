@@ -1,0 +1,230 @@
+//! Named cases: what went wrong once, or nearly did.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use forecaster::{Engine, Installed};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::oneshot;
+
+use super::case::{Case, How, Op, Setup};
+use super::replay;
+use super::run::run;
+use super::sensors::Sensors;
+use super::tables::Tables;
+use crate::catalog::Catalog;
+use crate::clock;
+use crate::engine_thread::{EngineThread, Rounds};
+use crate::ingest::Ingest;
+use crate::message::{Message, Packet, TrainerMessage};
+use crate::metrics::Metrics;
+use crate::outqueue::OutQueue;
+use crate::record::{Cause, ModelChange, Promotion};
+use crate::recorder::{Backlog, Record};
+use crate::training;
+
+/// An engine whose bursts are given by hand.
+struct Bench {
+    rounds: Rounds,
+    records: UnboundedReceiver<Record>,
+    sensors: Sensors,
+    /// Keeps the inbox open.
+    _inbox: mpsc::Sender<Message>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let config = Setup::default().config(Path::new("none"));
+        let metrics = Metrics::new(["climate", "power"]).unwrap();
+        let engine = Engine::new(config.stream.iter().map(|s| training::spec_of(&config, s)));
+        let ((_inbox, inbox), (records, recorded)) = (mpsc::channel(16), mpsc::unbounded_channel());
+        let rounds = Rounds::new(EngineThread {
+            ingest: Ingest::new(&config, engine, Catalog::default(), metrics.clone()),
+            inbox,
+            records,
+            backlog: Backlog::new(100_000, metrics.store_queue.clone()),
+            out: Arc::new(OutQueue::new(1000, metrics.clone())),
+            metrics,
+            slice: 1,
+        });
+        Bench { rounds, records: recorded, sensors: Sensors::new(), _inbox }
+    }
+
+    fn reading(&mut self) -> Message {
+        let publication = self.sensors.reading(0, 60, How::Surely);
+        Message::Packet(Packet {
+            topic: publication.topic,
+            payload: publication.payload,
+            retained: false,
+            ack: None,
+            arrived: clock::steady(),
+            arrived_at: super::sim::BEGIN,
+            share: None,
+        })
+    }
+
+    /// Handles a burst; what is recorded.
+    fn burst(&mut self, messages: impl IntoIterator<Item = Message>) -> Vec<Record> {
+        self.rounds.burst.extend(messages);
+        self.rounds.next();
+        std::iter::from_fn(|| self.records.try_recv().ok()).collect()
+    }
+
+    fn readings(&mut self, count: usize) -> Vec<Record> {
+        let messages: Vec<_> = (0..count).map(|_| self.reading()).collect();
+        self.burst(messages)
+    }
+
+    /// Goes on until there is nothing to do.
+    fn rest(&mut self) -> Vec<Record> {
+        let mut records = Vec::new();
+        while !self.rounds.idle() {
+            records.extend(self.burst([]));
+        }
+        records
+    }
+}
+
+fn states(records: &[Record]) -> usize {
+    records.iter().map(|r| r.batch.states.len()).sum()
+}
+
+#[test]
+fn a_checkpoint_met_by_an_install_in_one_burst() {
+    let mut bench = Bench::new();
+    bench.readings(10);
+    assert_eq!(states(&bench.burst([Message::Checkpoint])), 0, "they come by slices");
+    let mut tables = Tables::default();
+    let id = replay::candidate(&mut tables, "climate");
+    let model = Arc::new(training::model_of(&tables.models[0]).unwrap());
+    let ((installed, _taken), (committed, _stored)) = (oneshot::channel(), oneshot::channel());
+    let promotion = Promotion { model: id, expected: None, cause: Cause::Training, at: 0, probation: false };
+    let install = Message::Trainer(TrainerMessage::Install {
+        stream: 0,
+        model: Installed { id, name: "climate-1".into(), version: 1, model },
+        states: Vec::new(),
+        change: Some(ModelChange::Promote(promotion)),
+        probation: false,
+        installed,
+        committed,
+    });
+    let around = [bench.reading(), install, bench.reading()];
+    let mut records = bench.burst(around);
+    records.extend(bench.rest());
+    let mut stored: BTreeMap<u32, Option<i64>> = BTreeMap::new();
+    let mut promoted = 0;
+    for Record { batch, .. } in &records {
+        let mut models: Vec<_> = batch.states.iter().map(|s| s.model).collect();
+        models.dedup();
+        assert!(models.len() <= 1, "states before and after the install in one record");
+        stored.extend(batch.states.iter().map(|s| (s.series, s.model)));
+        promoted += batch.models.len();
+        if !batch.models.is_empty() {
+            assert_eq!(stored, [(0, Some(id)), (1, Some(id))].into(), "the champion changes last");
+        }
+    }
+    assert_eq!(promoted, 1);
+}
+
+#[test]
+fn no_checkpoint_while_the_last_is_uncommitted() {
+    let mut bench = Bench::new();
+    bench.readings(3);
+    bench.burst([Message::Checkpoint]);
+    let mut first = bench.rest();
+    assert_eq!(states(&first), 2);
+    bench.readings(3);
+    bench.burst([Message::Checkpoint]);
+    assert!(bench.rounds.idle(), "the store has not answered");
+    for committed in first.iter_mut().flat_map(|r| r.committed.drain(..)) {
+        committed.send(()).unwrap();
+    }
+    bench.burst([Message::Checkpoint]);
+    assert_eq!(states(&bench.rest()), 2);
+}
+
+/// What happens to a daemon that has subscribed.
+fn case(seed: u64, setup: Setup, ops: &[Op]) -> Case {
+    let ops = [&[Op::Advance { millis: 1000 }], ops].concat();
+    Case { seed, setup, ops }
+}
+
+/// All promises are kept.
+fn well(setup: Setup, ops: Vec<Op>) {
+    for seed in 0..20 {
+        let ended = run(&case(seed, setup.clone(), &ops));
+        assert_eq!(ended.violation, None, "seed {seed}\n{}", ended.trace.join("\n"));
+    }
+}
+
+fn readings(count: u8) -> Op {
+    Op::Readings { device: 0, count, step: 60, how: How::Surely }
+}
+
+#[test]
+fn without_room_the_broker_keeps_what_must_be_stored() {
+    let setup = Setup { backlog: 400, inbox: 1, window: 1000, ..Setup::default() };
+    let away = Op::StoreAway { seconds: 30 };
+    well(setup, vec![away, readings(100), Op::Advance { millis: 10_000 }, readings(100)]);
+}
+
+#[test]
+fn checkpoints_that_cannot_be_read_are_made_anew() {
+    let unreadable = Op::Restart { kill: true, seconds: 1, unreadable: true };
+    let again = Op::Restart { kill: true, seconds: 1, unreadable: false };
+    let waits = Op::Advance { millis: 9000 };
+    for trained in [false, true] {
+        let ops =
+            vec![readings(20), waits.clone(), unreadable.clone(), waits.clone(), readings(2), again.clone()];
+        well(Setup { trained, ..Setup::default() }, ops);
+    }
+}
+
+#[test]
+fn models_change_while_readings_come_and_the_store_is_slow() {
+    let new = Op::NewModel { meters: false, probation: true };
+    let mut ops = vec![readings(20), Op::Advance { millis: 2000 }];
+    for _ in 0..3 {
+        let slow = Op::StoreSlow { millis: 700, writes: 3 };
+        ops.extend([new.clone(), slow, readings(3), Op::Advance { millis: 5 }, readings(3)]);
+        ops.extend([Op::Advance { millis: 4000 }, Op::Restart { kill: true, seconds: 0, unreadable: false }]);
+    }
+    well(Setup { slice: 1, ..Setup::default() }, ops);
+}
+
+/// Before that, the champion in the store is another model than that of the checkpoints.
+#[test]
+fn a_kill_between_the_states_of_a_new_model_and_its_promotion() {
+    let mut between = 0;
+    for (trained, millis) in [false, true].into_iter().flat_map(|t| (0..60).map(move |n| (t, 20 * n))) {
+        let slow = Op::StoreSlow { millis: 150, writes: 8 };
+        let kill = Op::Restart { kill: true, seconds: 0, unreadable: false };
+        let new = Op::NewModel { meters: false, probation: false };
+        let ops = vec![
+            readings(20),
+            Op::Advance { millis: 3000 },
+            slow,
+            new,
+            Op::Advance { millis },
+            kill,
+            Op::Advance { millis: 1000 },
+            readings(3),
+        ];
+        let setup = Setup { trained, slice: 1, ..Setup::default() };
+        let ended = run(&case(7, setup, &ops));
+        assert_eq!(ended.violation, None, "{millis} ms\n{}", ended.trace.join("\n"));
+        let other = |line: &&String| line.contains("restored") && !line.contains(" 0 checkpoints");
+        between += ended.trace.iter().filter(other).count();
+    }
+    assert!(between > 0, "it was never killed there");
+}
+
+/// The first was rejected for want of room, and the second would have been a duplicate of it.
+#[test]
+fn a_reading_that_was_not_stored_at_qos_0_is_stored_at_qos_1() {
+    let setup = Setup { backlog: 200, window: 1000, ..Setup::default() };
+    let perhaps = Op::Readings { device: 0, count: 3, step: 60, how: How::Perhaps };
+    let again = Op::Duplicate { back: 0, other: true };
+    well(setup, vec![Op::StoreAway { seconds: 5 }, readings(2), Op::Advance { millis: 300 }, perhaps, again]);
+}
