@@ -1,6 +1,7 @@
 //! The engine's thread: takes messages one burst at a time, hands rows to the recorder and forecasts
 //! to the outgoing queue. It waits for nobody.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ pub(crate) const BURST: usize = 256;
 
 /// Between two looks for room at the end.
 pub(crate) const ROOM_EVERY: Duration = Duration::from_millis(2);
+/// Rows of readings and forecasts that a burst may make before they are handed over.
+const ROWS: usize = 4096;
 /// Series looked at between two bursts for having fallen silent.
 const LOOKS: usize = 1024;
 
@@ -50,6 +53,9 @@ pub(crate) struct Rounds {
     pub(crate) engine: EngineThread,
     /// Messages to be handled next.
     pub(crate) burst: Vec<Message>,
+    /// Packets to be acknowledged that came when there was no room for their rows. The inlet sends no more
+    /// meanwhile, so they are those that were on the way.
+    waiting: VecDeque<Packet>,
     effects: Effects,
     record: Record,
     saving: Saving,
@@ -82,6 +88,7 @@ impl Rounds {
         Rounds {
             engine,
             burst: Vec::with_capacity(BURST),
+            waiting: VecDeque::new(),
             effects: Effects::default(),
             record: Record::default(),
             saving: Saving::default(),
@@ -89,10 +96,14 @@ impl Rounds {
         }
     }
 
-    /// Whether there is nothing to do before the next message. Where there is no room for states, a
-    /// message comes soon: ticks do.
+    /// Whether there is nothing to do before the next message. Where there is no room for states or packets,
+    /// a message comes soon: ticks do.
     pub(crate) fn idle(&self) -> bool {
-        !self.may_save() && self.tick.is_none()
+        !self.may_save() && self.tick.is_none() && !self.may_go_on()
+    }
+
+    fn may_go_on(&self) -> bool {
+        !self.waiting.is_empty() && self.engine.backlog.has_room()
     }
 
     fn may_save(&self) -> bool {
@@ -101,9 +112,9 @@ impl Rounds {
 
     /// Does a part of what takes long, if there is any, and handles a burst.
     pub(crate) fn next(&mut self) {
-        let may_save = self.may_save();
-        let Rounds { engine, burst, effects, record, saving, tick } = self;
-        if may_save || tick.is_some() {
+        let (may_save, may_go_on) = (self.may_save(), self.may_go_on());
+        let Rounds { engine, burst, waiting, effects, record, saving, tick } = self;
+        if may_save || may_go_on || tick.is_some() {
             while burst.len() < BURST
                 && let Ok(message) = engine.inbox.try_recv()
             {
@@ -122,8 +133,18 @@ impl Rounds {
             }
             *tick = tick.filter(|at| engine.ingest.silences(*at, true, LOOKS, effects));
         }
+        while engine.backlog.has_room()
+            && let Some(packet) = waiting.pop_front()
+        {
+            engine.packet(packet, effects, record);
+        }
         for message in burst.drain(..) {
             match message {
+                Message::Packet(packet)
+                    if packet.ack.is_some() && !(waiting.is_empty() && engine.backlog.has_room()) =>
+                {
+                    waiting.push_back(packet);
+                }
                 Message::Packet(packet) => engine.packet(packet, effects, record),
                 Message::Query(query) => engine.answer(query),
                 Message::Trainer(message) => {
@@ -134,7 +155,7 @@ impl Rounds {
                 }
                 Message::Tick { at, listening } => {
                     // While the store is away and memory is full, the inlet takes nothing in.
-                    let listening = listening && engine.backlog.has_room();
+                    let listening = listening && waiting.is_empty() && engine.backlog.has_room();
                     if engine.ingest.silences(at, listening, LOOKS, effects) {
                         *tick = Some(at);
                     }
@@ -151,6 +172,7 @@ impl Rounds {
         }
         engine.quality();
         engine.flush(effects, record);
+        engine.backlog.set_waiting(!waiting.is_empty());
     }
 
     /// At the end: checkpoints a part of what moved, if the store takes it. Without that the next start
@@ -204,10 +226,14 @@ impl EngineThread {
     }
 
     fn packet(&mut self, packet: Packet, effects: &mut Effects, record: &mut Record) {
-        // At QoS 1 the inlet has seen to the room.
+        // At QoS 1 there is room, or it would wait.
         let store = packet.ack.is_some() || self.backlog.has_room();
         self.ingest.packet(&packet, store, effects);
         record.acks.extend(packet.ack);
+        // Rows count from here on: one message can make a megabyte of them.
+        if effects.batch.readings.series.len() + effects.batch.forecasts.series.len() > ROWS {
+            self.flush(effects, record);
+        }
     }
 
     fn checkpoint(&mut self, limit: usize, record: &mut Record) {

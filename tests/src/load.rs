@@ -34,7 +34,20 @@ impl Load {
     /// # Errors
     /// If it is too large for MQTT.
     pub fn push(&mut self, topic: &str, payload: &str) -> Result<()> {
-        let packet = v4::Publish::new(topic, QoS::AtMostOnce, payload);
+        self.add(v4::Publish::new(topic, QoS::AtMostOnce, payload))
+    }
+
+    /// Adds a message that the broker keeps.
+    ///
+    /// # Errors
+    /// If it is too large for MQTT.
+    pub fn push_retained(&mut self, topic: &str, payload: &str) -> Result<()> {
+        let mut packet = v4::Publish::new(topic, QoS::AtMostOnce, payload);
+        packet.retain = true;
+        self.add(packet)
+    }
+
+    fn add(&mut self, packet: v4::Publish) -> Result<()> {
         packet.write(&mut self.packets).map_err(|e| anyhow::anyhow!("{e}"))?;
         self.ends.push(self.packets.len());
         Ok(())
@@ -50,6 +63,20 @@ impl Load {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// Publishes everything at once, and returns when the broker has taken it.
+    ///
+    /// # Errors
+    /// If the connection fails.
+    pub fn hand_over(&self, broker: &Mosquitto) -> Result<()> {
+        let mut socket = connect(broker, "load")?;
+        socket.write_all(&self.packets)?;
+        let mut ping = BytesMut::new();
+        v4::PingReq.write(&mut ping).map_err(|e| anyhow::anyhow!("{e}"))?;
+        socket.write_all(&ping)?;
+        ensure!(matches!(read_packet(&mut socket)?, v4::Packet::PingResp), "no answer to a ping");
+        Ok(())
     }
 
     /// Publishes everything, with at most `window` messages published and not yet counted, at most

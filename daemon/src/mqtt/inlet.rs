@@ -264,7 +264,7 @@ impl<C: Client> Inlet<C> {
             share,
         };
         // The order among those that are acknowledged is kept.
-        if packet.ack.is_some() && !(self.held.packets.is_empty() && self.backlog.has_room()) {
+        if packet.ack.is_some() && !(self.held.packets.is_empty() && self.backlog.lets_in()) {
             self.held.push(packet);
             return Ok(());
         }

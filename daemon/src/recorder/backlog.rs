@@ -25,6 +25,8 @@ pub struct Backlog {
     rows: AtomicUsize,
     states: AtomicUsize,
     away: AtomicBool,
+    /// Whether packets wait in the engine for room.
+    waiting: AtomicBool,
     capacity: usize,
     readings: IntGauge,
 }
@@ -38,6 +40,7 @@ impl Backlog {
             rows: AtomicUsize::new(0),
             states: AtomicUsize::new(0),
             away: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
             capacity,
             readings,
         })
@@ -61,9 +64,20 @@ impl Backlog {
         self.away.load(Ordering::Acquire)
     }
 
-    /// Waits until there is room for more rows.
+    /// Whether packets that must be stored may be sent to the engine: there is room, and none waits before.
+    #[must_use]
+    pub fn lets_in(&self) -> bool {
+        self.has_room() && !self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Says whether packets wait in the engine.
+    pub fn set_waiting(&self, waiting: bool) {
+        self.waiting.store(waiting, Ordering::Release);
+    }
+
+    /// Waits until packets are let in.
     pub async fn room(&self) {
-        while !self.has_room() {
+        while !self.lets_in() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

@@ -10,6 +10,7 @@ use super::replay::Replay;
 use super::sensors::Sent;
 use super::sim::Sim;
 use super::tables::{ForecastRow, Tables};
+use crate::engine_thread::BURST;
 use crate::metrics::{Metrics, Rejection};
 use crate::outqueue::OutQueue;
 use crate::record::{AnomalyKind, WriteBatch};
@@ -99,9 +100,9 @@ pub(super) fn bounded(sim: &Sim, out: &OutQueue, metrics: &Metrics) {
     let longest = sim.config().stream.iter().map(|s| s.horizon).max().unwrap();
     let queued = out.len();
     sim.ensure(queued <= bounds.out / longest, BOUNDED, || format!("{queued} messages to publish"));
-    // What was let in while there was room: the inbox, a burst of as many, one at the door, each of two
-    // readings, without forecasts at worst.
-    let most = bounds.backlog / 21 + 2 * (2 * bounds.inbox + 1);
+    // What was let in while there was room, of readings without forecasts at worst: rows that are not counted
+    // until their burst ends.
+    let most = bounds.backlog / 21 + 2 * BURST;
     let waiting = usize::try_from(metrics.store_queue.get()).unwrap();
     sim.ensure(waiting <= most, BOUNDED, || format!("{waiting} readings wait, at most {most}"));
 }
