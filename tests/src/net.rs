@@ -1,7 +1,9 @@
 //! Ports and HTTP.
 
+use std::fs::File;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,18 +13,24 @@ use anyhow::{Context, Result, bail};
 const FIRST: u16 = 15_000;
 const SPAN: u16 = 17_000;
 
-/// A loopback port that nothing listens on, and that this process has not handed out before.
+/// A loopback port that nothing listens on, and that no process of tests has handed out that still runs.
 ///
 /// # Errors
 /// If every port of the range is taken.
 pub fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Locked until this process ends.
+    static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let locks = std::env::temp_dir().join("vidente-test-ports");
+    std::fs::create_dir_all(&locks)?;
     // Test binaries that run at the same time begin at different places.
     let begin = (std::process::id().wrapping_mul(97) % u32::from(SPAN)) as u16;
     for _ in 0..SPAN {
         let offset = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + (begin.wrapping_add(offset)) % SPAN;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let lock = File::create(locks.join(port.to_string()))?;
+        if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
             return Ok(port);
         }
     }
