@@ -3,7 +3,7 @@
 //! ```text
 //! the path of a reading: broker ═▶ inlet ──▶ ENGINE ──▶ recorder ═▶ store, or spool
 //!                                              │
-//! beside it:                                   └──◀▶ trainer, HTTP
+//! beside it:                                   └──◀▶ trainer, HTTP, control
 //! ```
 //! The path itself is laid in `path.rs`, where simulations lay it, too.
 
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{self, Admin, Gate, Pages};
 use crate::config::Config;
+use crate::control::Control;
 use crate::message::{Message, Query};
 use crate::metrics::Metrics;
 use crate::path::{self, Bounds, Path, open_spool};
@@ -110,6 +111,13 @@ pub async fn run(
     path.start(&mut tasks, &stop)?;
 
     // Beside it.
+    let control = Control {
+        config: config.clone(),
+        store: store.clone(),
+        metrics: metrics.clone(),
+        engine: engine.downgrade(),
+    };
+    control.start(&mut tasks, &stop)?;
     let trainer = Trainer {
         config: config.clone(),
         store: store.clone(),

@@ -147,6 +147,7 @@ impl Rounds {
                 }
                 Message::Packet(packet) => engine.packet(packet, effects, record),
                 Message::Query(query) => engine.answer(query),
+                Message::Control(message) => engine.control(message, record),
                 Message::Trainer(message) => {
                     // A state taken before must not stand in one record with the one taken after.
                     engine.flush(effects, record);

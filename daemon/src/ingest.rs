@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 
 use crate::catalog::{self, Catalog, Route};
 use crate::config::Config;
+use crate::control::Follower;
 use crate::encode::{self, ForecastMessage};
 use crate::message::Packet;
 use crate::metrics::{Metrics, Rejection};
@@ -67,6 +68,8 @@ pub struct Ingest {
     /// Whether the newest reading of each series was recorded since the start. One of before may have
     /// been rejected for want of room: of that the store knows.
     recorded: Vec<bool>,
+    /// Who follows what is the matter with the series.
+    follower: Option<Follower>,
 }
 
 /// What is the same for all readings of a message.
@@ -103,13 +106,14 @@ impl Ingest {
             engine,
             catalog,
             routes: HashMap::new(),
-            outputs: Outputs::new(&config.forecast.topic),
+            outputs: Outputs::of(config),
             retain: config.forecast.retain,
             max_series: config.limits.max_series,
             metrics,
             decoded: Decoded::default(),
             steady: Steady::start(),
             recorded: Vec::new(),
+            follower: None,
         }
     }
 

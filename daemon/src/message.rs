@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::control::ControlMessage;
 use crate::record::ModelChange;
 use crate::trainer::StreamWatch;
 
@@ -50,6 +51,8 @@ pub enum Message {
     Packet(Packet),
     /// A question from the API.
     Query(Query),
+    /// From control.
+    Control(ControlMessage),
     /// From the trainer.
     Trainer(TrainerMessage),
     /// Time to checkpoint the series that moved.

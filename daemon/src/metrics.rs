@@ -132,6 +132,8 @@ pub struct Metrics {
     pub mqtt_connected: IntGauge,
     /// `vidente_store_queue_readings`.
     pub store_queue: IntGauge,
+    /// `vidente_requests_total{request,outcome}`.
+    pub requests: IntCounterVec,
     /// `vidente_spool_bytes`.
     pub spool_bytes: IntGauge,
     /// `vidente_spool_readings`.
@@ -232,6 +234,8 @@ impl Metrics {
         registry.register(Box::new(latency.clone()))?;
         let training_runs =
             counters("vidente_training_runs_total", "Training runs, by outcome.", &["stream", "outcome"])?;
+        let requests =
+            counters("vidente_requests_total", "Requests over MQTT, by outcome.", &["request", "outcome"])?;
         let training_duration = HistogramVec::new(
             HistogramOpts::new("vidente_training_duration_seconds", "Duration of training runs.")
                 .buckets(vec![1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0]),
@@ -294,6 +298,7 @@ impl Metrics {
             store_up,
             mqtt_connected,
             store_queue,
+            requests,
             spool_bytes,
             spool_readings,
             spool_recovered,

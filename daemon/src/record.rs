@@ -1,11 +1,13 @@
 //! What the engine thread asks to be stored, as columns: the shape that one commit writes.
 
+mod feedback;
 mod models;
 
 use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use feedback::FeedbackRow;
 pub use models::{Cause, ModelChange, Promotion, Rollback};
 
 /// A series' place in the engine, dense from 0. The store gives each series an id of its own
@@ -147,6 +149,8 @@ pub struct WriteBatch {
     pub states: Vec<StateRow>,
     /// Changes of champions, in order.
     pub models: Vec<ModelChange>,
+    /// Rows for `feedback`.
+    pub feedback: Vec<FeedbackRow>,
 }
 
 impl ReadingColumns {
@@ -231,6 +235,7 @@ impl WriteBatch {
         }
         self.states.append(&mut other.states);
         self.models.append(&mut other.models);
+        self.feedback.append(&mut other.feedback);
     }
 
     /// Rows of all kinds.
@@ -242,6 +247,7 @@ impl WriteBatch {
             + self.anomalies.len()
             + self.states.len()
             + self.models.len()
+            + self.feedback.len()
     }
 
     /// Whether there is nothing to write.
@@ -261,6 +267,7 @@ impl WriteBatch {
             AnomalyChange::Began { series, .. } | AnomalyChange::Ended { series, .. } => keep(series),
         });
         self.states.retain(|s| keep(s.series));
+        self.feedback.retain(|f| keep(f.series));
     }
 
     /// Two halves which, written one after the other, write the same: rows keep their order, and
@@ -285,6 +292,7 @@ impl WriteBatch {
             anomalies: self.anomalies.split_off(take(self.anomalies.len())),
             states: self.states.split_off(take(self.states.len())),
             models: self.models.split_off(take(self.models.len())),
+            feedback: self.feedback.split_off(take(self.feedback.len())),
         };
         Ok((self, rest))
     }

@@ -1,5 +1,6 @@
 //! Start: every series continues where it was.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use forecaster::{Engine, Installed, Reading, SeriesHandle, Timestamp};
@@ -7,7 +8,7 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::catalog::{self, Catalog};
 use crate::config::Config;
-use crate::store::{Past, SeriesIds};
+use crate::store::{Past, SeriesIds, StoredFeedback};
 use crate::topic::Outputs;
 use crate::training;
 use crate::world::World;
@@ -72,16 +73,19 @@ pub(crate) async fn restore<W: World>(world: &W, config: &Config) -> anyhow::Res
         }
         // Without them the replay below begins with the first reading.
         store.delete_states(&useless).await?;
+        let mut said = Said::new(store.feedback_after_states(&spec.name).await?);
         let mut replayed = 0_u64;
         store
             .readings_after_states(&spec.name, |row| {
                 if let Some(handle) = handles.get(&row.series_id) {
+                    said.before(row.series_id, row.time, &mut engine, *handle);
                     let reading = Reading { time: Timestamp(row.time), value: row.value };
                     engine.observe(*handle, reading, Timestamp(i64::MAX));
                     replayed += 1;
                 }
             })
             .await?;
+        said.rest(&mut engine, &handles);
         for (series, since) in store.open_silences(&spec.name).await? {
             if let Some(handle) = handles.get(&series) {
                 engine.restore_silence(*handle, Timestamp(since));
@@ -101,6 +105,34 @@ pub(crate) async fn restore<W: World>(world: &W, config: &Config) -> anyhow::Res
         }
     }
     Ok(Restored { engine, catalog, ids, installed })
+}
+
+/// What users said of a stream's series, to be said again in its place among the readings. Of each series, the
+/// first comes first.
+struct Said(HashMap<i64, VecDeque<StoredFeedback>>);
+
+impl Said {
+    fn new(rows: Vec<StoredFeedback>) -> Said {
+        let mut by_series: HashMap<i64, VecDeque<StoredFeedback>> = HashMap::new();
+        rows.into_iter().for_each(|row| by_series.entry(row.series_id).or_default().push_back(row));
+        Said(by_series)
+    }
+
+    /// Says what was said before a reading came.
+    fn before(&mut self, series: i64, time: i64, engine: &mut Engine, handle: SeriesHandle) {
+        let Some(rows) = self.0.get_mut(&series) else { return };
+        while let Some(row) = rows.pop_front_if(|row| row.newest < time) {
+            engine.teach_again(handle, row.evidence, row.anomaly);
+        }
+    }
+
+    /// Says what was said after the last reading.
+    fn rest(self, engine: &mut Engine, handles: &HashMap<i64, SeriesHandle>) {
+        for (series, rows) in self.0 {
+            let Some(handle) = handles.get(&series) else { continue };
+            rows.iter().for_each(|row| engine.teach_again(*handle, row.evidence, row.anomaly));
+        }
+    }
 }
 
 async fn champions(

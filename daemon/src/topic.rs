@@ -12,11 +12,22 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+use crate::config::Config;
+
 /// Topic of the daemon's `online` and `offline`, retained.
 pub const STATUS_TOPIC: &str = "vidente/status";
 
 /// What anomaly topics begin with; the series key follows.
 const ANOMALY_PREFIX: &str = "vidente/anomaly/";
+
+/// What the topics of requests begin with; their kind follows.
+pub(crate) const REQUEST_PREFIX: &str = "vidente/request/";
+
+/// Where clients may have answers sent even if a stream would take everything in: never ingested.
+pub(crate) const RESPONSE_PREFIX: &str = "vidente/response/";
+
+/// What the topics of each series' present problem begin with, retained; the series key follows.
+pub(crate) const PROBLEM_PREFIX: &str = "vidente/problem/";
 
 /// What stands for the series key in `[forecast] topic`.
 pub(crate) const SERIES_PLACEHOLDER: &str = "{series}";
@@ -245,7 +256,7 @@ pub(crate) fn encoded(text: &str) -> String {
 }
 
 /// Characters that brokers refuse in a topic to publish on.
-fn unfit(c: char) -> bool {
+pub(crate) fn unfit(c: char) -> bool {
     c.is_control() || matches!(c, '\u{FDD0}'..='\u{FDEF}') || (c as u32) & 0xFFFE == 0xFFFE
 }
 
@@ -270,6 +281,8 @@ fn push_encoded(out: &mut String, text: &str, encode: impl Fn(char) -> bool) {
 #[derive(Debug, Clone)]
 pub struct Outputs {
     forecast: (String, String),
+    /// What discovery topics begin with, where there are any.
+    discovery: Option<String>,
 }
 
 impl Outputs {
@@ -277,7 +290,14 @@ impl Outputs {
     #[must_use]
     pub fn new(forecast_topic: &str) -> Outputs {
         let (before, after) = forecast_topic.split_once(SERIES_PLACEHOLDER).unwrap_or((forecast_topic, ""));
-        Outputs { forecast: (before.to_owned(), after.to_owned()) }
+        Outputs { forecast: (before.to_owned(), after.to_owned()), discovery: None }
+    }
+
+    /// All outputs of a configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Outputs {
+        let discovery = config.homeassistant.discovery.then(|| format!("{}/", config.homeassistant.prefix));
+        Outputs { discovery, ..Outputs::new(&config.forecast.topic) }
     }
 
     /// Where the forecasts of a series go.
@@ -292,12 +312,22 @@ impl Outputs {
         [ANOMALY_PREFIX, key].concat()
     }
 
-    /// Whether a topic is one of Vidente's own, which is never ingested.
+    /// Where it is kept what is the matter with a series.
+    #[must_use]
+    pub fn problem(&self, key: &str) -> String {
+        [PROBLEM_PREFIX, key].concat()
+    }
+
+    /// Whether a topic is one of Vidente's own, which is never ingested: of what it publishes, of requests and of
+    /// their answers.
     #[must_use]
     pub fn is_own(&self, topic: &str) -> bool {
         let (before, after) = &self.forecast;
         topic == STATUS_TOPIC
-            || topic.starts_with(ANOMALY_PREFIX)
+            || [ANOMALY_PREFIX, REQUEST_PREFIX, RESPONSE_PREFIX, PROBLEM_PREFIX]
+                .iter()
+                .any(|prefix| topic.starts_with(prefix))
+            || self.discovery.as_ref().is_some_and(|prefix| topic.starts_with(prefix.as_str()))
             || topic
                 .strip_prefix(before.as_str())
                 .is_some_and(|t| t.strip_suffix(after.as_str()).is_some_and(|key| !key.is_empty()))

@@ -17,8 +17,8 @@ do $$ begin execute format('revoke temporary on database %I from public', curren
 revoke create on schema public from public;
 grant usage on schema public to vidente;
 
--- Readings and forecasts, once written, stay as they are.
-grant select, insert on series, readings, forecasts to vidente;
+-- Readings and forecasts, once written, and what users said, stay as they are.
+grant select, insert on series, readings, forecasts, feedback to vidente;
 -- Daemons that share a store may bring the same series at the same time.
 grant update (key) on series to vidente;
 -- Ended anomalies go with retention; the state of a series that is not restored goes, too.

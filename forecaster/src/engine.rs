@@ -2,6 +2,7 @@
 //! clock. The daemon, `backtest` and the tests drive the same one.
 
 mod drift;
+mod feedback;
 mod probation;
 mod quality;
 mod silence;
@@ -10,6 +11,7 @@ mod swap;
 use std::sync::Arc;
 
 pub use drift::Drift;
+pub use feedback::Problem;
 pub use probation::{SHADOWS, Tally};
 pub use quality::Quality;
 pub use silence::{Heard, Silence};
@@ -30,7 +32,9 @@ const MAX_AHEAD: i64 = 3600 * SECOND;
 /// Largest value taken: differences and sums of two stay finite.
 pub const MAX_VALUE: f64 = 1e300;
 /// First byte of an encoded state; to be raised with every change of what a series keeps.
-pub const STATE_VERSION: u8 = 3;
+pub const STATE_VERSION: u8 = 4;
+/// The version before feedback, which is still read.
+const WITHOUT_FEEDBACK: u8 = 3;
 
 /// A series' place in the engine, dense from 0.
 pub type SeriesHandle = u32;
@@ -124,7 +128,7 @@ pub struct Engine {
 /// A checkpoint that cannot be read, for instance one of another version.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// Its first byte is not [`STATE_VERSION`].
+    /// Its first byte is neither [`STATE_VERSION`] nor that of a version still read.
     #[error("the state was written by another version")]
     Version,
     /// It does not decode.
@@ -191,8 +195,7 @@ impl Engine {
             stream.drift.observe(verification, stream.series);
         }
         swap::note(&mut stream.journal, handle, reading);
-        if !slot.dirty {
-            slot.dirty = true;
+        if !std::mem::replace(&mut slot.dirty, true) {
             self.dirty.push(handle);
         }
         Verdict::Accepted(outcome)
@@ -283,7 +286,8 @@ impl Engine {
             let slot = &mut self.slots[handle as usize];
             slot.dirty = false;
             let model = self.streams[slot.stream].model.as_ref().map(|m| m.id);
-            let state = postcard::to_extend(&(&slot.series, &slot.gaps), vec![STATE_VERSION]);
+            let state = (&slot.series, &slot.gaps, slot.series.taught());
+            let state = postcard::to_extend(&state, vec![STATE_VERSION]);
             if let (Some(last), Ok(state)) = (slot.series.last(), state) {
                 each(handle, last.time, model, state);
             }
@@ -302,8 +306,16 @@ impl Engine {
         state: &[u8],
     ) -> Result<bool, StateError> {
         let slot = &mut self.slots[handle as usize];
-        let Some((&STATE_VERSION, state)) = state.split_first() else { return Err(StateError::Version) };
-        (slot.series, slot.gaps) = postcard::from_bytes(state)?;
+        let taught;
+        (slot.series, slot.gaps, taught) = match state.split_first() {
+            Some((&STATE_VERSION, state)) => postcard::from_bytes(state)?,
+            Some((&WITHOUT_FEEDBACK, state)) => {
+                let (series, gaps) = postcard::from_bytes(state)?;
+                (series, gaps, Default::default())
+            }
+            _ => return Err(StateError::Version),
+        };
+        slot.series.set_taught(taught);
         self.watch.look_soon(handle);
         let stale = model != self.streams[slot.stream].model.as_ref().map(|m| m.id);
         if stale {

@@ -31,9 +31,9 @@ pub mod train;
 pub mod trees;
 pub mod weights;
 
-pub use anomaly::{AnomalySettings, Direction};
+pub use anomaly::{AnomalySettings, Direction, Moment, Tuned};
 pub use engine::{
-    Drift, Engine, Heard, Installed, Journal, SeriesHandle, Silence, StreamSpec, Tally, Verdict,
+    Drift, Engine, Heard, Installed, Journal, Problem, SeriesHandle, Silence, StreamSpec, Tally, Verdict,
 };
 pub use kernel::HiddenState;
 pub use model::Model;

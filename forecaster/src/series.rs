@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Lanes, MEAN};
-use crate::anomaly::{Change, Detector, Episode};
+use crate::anomaly::{Change, Detector, Episode, Taught, Tuned};
 use crate::engine::StreamSpec;
 use crate::features::FEATURES;
 use crate::kernel::Scratch;
@@ -113,6 +113,12 @@ impl Series {
         (self.score, self.episode.flagged())
     }
 
+    /// When the present anomaly of values began.
+    #[must_use]
+    pub fn abnormal_since(&self) -> Option<Timestamp> {
+        self.episode.since()
+    }
+
     /// Recent mean absolute error of the median over that of the last value; none before it has
     /// settled.
     #[must_use]
@@ -147,6 +153,29 @@ impl Series {
         self.follow(reading, spec, model, true, room);
         self.steps(spec, room, steps);
         outcome
+    }
+
+    /// As [`Episode::teach`].
+    pub(crate) fn teach(
+        &mut self,
+        time: Option<Timestamp>,
+        anomaly: bool,
+        spec: &StreamSpec,
+    ) -> Option<Tuned> {
+        self.episode.teach(time, anomaly, self.local.interval(spec.interval), &spec.anomaly)
+    }
+
+    /// As [`Episode::teach_again`].
+    pub(crate) fn teach_again(&mut self, evidence: f64, anomaly: bool) {
+        self.episode.teach_again(evidence, anomaly);
+    }
+
+    pub(crate) fn taught(&self) -> &Taught {
+        self.episode.taught()
+    }
+
+    pub(crate) fn set_taught(&mut self, taught: Taught) {
+        self.episode.set_taught(taught);
     }
 
     fn assess(

@@ -4,6 +4,7 @@
 //! `validate` checks the meaning.
 
 mod anomaly;
+mod homeassistant;
 mod load;
 mod model;
 mod secrets;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 pub use anomaly::{Anomaly, AnomalyOverride};
+pub use homeassistant::HomeAssistant;
 pub use load::{ConfigError, locate};
 pub use model::{Cell, Model, Nonlinearity};
 pub use spool::Spool;
@@ -58,6 +60,9 @@ pub struct Config {
     /// `[anomaly]`: what is worth an alarm.
     #[serde(default)]
     pub anomaly: Anomaly,
+    /// `[homeassistant]`: what Home Assistant is told of by itself.
+    #[serde(default)]
+    pub homeassistant: HomeAssistant,
     /// `[limits]`: bounds on what input can make the daemon do.
     #[serde(default)]
     pub limits: Limits,
@@ -69,7 +74,7 @@ pub struct Config {
 pub struct Mqtt {
     /// `mqtt://host:port` or `mqtts://host:port`.
     pub url: String,
-    /// Client id of the incoming connection; the outgoing one appends `-out`.
+    /// Client id of the incoming connection; the outgoing one appends `-out`, that for control `-control`.
     pub client_id: String,
     /// User name, if the broker asks for one.
     pub username: Option<String>,
@@ -90,6 +95,8 @@ pub struct Mqtt {
     /// How often an idle connection is proved to be alive; one that hangs is given up after two of these.
     #[serde(deserialize_with = "duration")]
     pub keep_alive: Duration,
+    /// Whether requests are taken.
+    pub control: bool,
 }
 
 impl Default for Mqtt {
@@ -106,6 +113,7 @@ impl Default for Mqtt {
             qos: 1,
             max_packet_bytes: 1 << 20,
             keep_alive: Duration::from_secs(30),
+            control: true,
         }
     }
 }

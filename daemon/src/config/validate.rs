@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{Cell, Config, Forecast, Http, Mqtt, Payload, Store, Stream, anomaly, spool, training};
+use super::{
+    Cell, Config, Forecast, Http, Mqtt, Payload, Store, Stream, anomaly, homeassistant, spool, training,
+};
 use crate::payload;
 use crate::secret::Secret;
 use crate::store::postgres_url_problem;
@@ -127,6 +129,7 @@ impl Config {
         );
         training::check(self, &mut problems);
         anomaly::check(self, &mut problems);
+        homeassistant::check(&self.homeassistant, &mut problems);
         problems.unless(
             (1..=u32::MAX as usize).contains(&self.limits.max_series),
             "limits.max_series",

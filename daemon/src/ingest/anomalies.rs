@@ -9,6 +9,7 @@ use forecaster::{Heard, Reading, SeriesHandle, Silence, Timestamp};
 use super::{Effects, Ingest, Origin};
 use crate::catalog::Entry;
 use crate::clock;
+use crate::control::Follower;
 use crate::encode::{self, AnomalyMessage, SilenceMessage};
 use crate::outqueue::{Kind, Outgoing};
 use crate::record::{AnomalyChange, AnomalyKind, Broken};
@@ -48,8 +49,30 @@ impl Ingest {
         more
     }
 
+    /// From here on tells somebody what is the matter with the series.
+    pub(crate) fn follow(&mut self, follower: Follower) {
+        self.follower = Some(follower);
+    }
+
+    /// Problems told so far to whoever follows them.
+    pub(crate) fn told(&self) -> u64 {
+        self.follower.as_ref().map_or(0, Follower::told)
+    }
+
+    /// How long ago a reading of a series arrived, in microseconds; none if none has since the start.
+    pub(crate) fn heard_ago(&self, handle: SeriesHandle) -> Option<i64> {
+        Some(self.steady.at(clock::steady()).0 - self.engine.heard_at(handle)?.0)
+    }
+
+    fn tell(&self, handle: SeriesHandle) {
+        if let Some(follower) = &self.follower {
+            follower.tell(handle, self.engine.problem(handle));
+        }
+    }
+
     fn silent(&self, silence: &Silence, effects: &mut Effects) {
         let Some(entry) = self.catalog.get(silence.series) else { return };
+        self.tell(silence.series);
         self.metrics.stream(entry.stream).anomalies.inc();
         effects.batch.anomalies.push(AnomalyChange::Began {
             series: silence.series,
@@ -79,6 +102,7 @@ impl Ingest {
     ) {
         let arrival = self.steady.at(origin.arrived);
         let Some(Heard { since, at }) = self.engine.heard(handle, reading.time, arrival) else { return };
+        self.tell(handle);
         effects.batch.anomalies.push(AnomalyChange::Ended {
             series: handle,
             time: since.0,
@@ -110,6 +134,7 @@ impl Ingest {
         let (Some(entry), Some(verification)) = (self.catalog.get(handle), outcome.verification) else {
             return;
         };
+        self.tell(handle);
         let [q05, _, _, median, _, _, q95] = verification.expected;
         let (since, ended_at) = match change {
             Change::Began => (reading.time, None),

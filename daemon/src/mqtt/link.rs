@@ -10,7 +10,7 @@ use tokio::time;
 use tracing::warn;
 
 use super::options::{self, Role};
-use super::wire::{Client, Event, Failure, Incoming, Link, Refused};
+use super::wire::{Client, Event, Failure, Incoming, Link, Refused, ReplyTo};
 use crate::config::{Mqtt, Protocol};
 
 /// Requests that may wait in the library. No more packets than there are packet ids can await their
@@ -145,6 +145,14 @@ impl Link for TcpLink {
         }
     }
 
+    fn forget(&mut self) {
+        self.reset();
+        match &mut self.unsent {
+            Unsent::V4(unsent) => unsent.clear(),
+            Unsent::V5(unsent) => unsent.clear(),
+        }
+    }
+
     fn resume(&mut self, topic: &str, payload: &[u8]) {
         match (&mut self.events, &mut self.unsent) {
             (Loop::V4(events), Unsent::V4(unsent)) => {
@@ -215,6 +223,28 @@ impl Client for TcpClient {
         }
     }
 
+    async fn answer(
+        &self,
+        topic: String,
+        payload: Vec<u8>,
+        correlation: Option<Vec<u8>>,
+    ) -> Result<(), Refused> {
+        match (self, correlation) {
+            (TcpClient::V5(client), Some(correlation)) => {
+                let properties = v5::mqttbytes::v5::PublishProperties {
+                    correlation_data: Some(correlation.into()),
+                    ..Default::default()
+                };
+                let qos = v5::mqttbytes::QoS::AtMostOnce;
+                client
+                    .publish_with_properties(topic, qos, false, payload, properties)
+                    .await
+                    .map_err(|_| Refused)
+            }
+            _ => self.publish(topic, payload, false).await,
+        }
+    }
+
     fn try_disconnect(&self) -> Result<(), Refused> {
         match self {
             TcpClient::V4(client) => client.try_disconnect().map_err(|_| Refused),
@@ -239,6 +269,7 @@ fn from_v4(event: rumqttc::Event) -> Event {
             payload: p.payload.into(),
             retained: p.retain,
             packet_id: (p.qos != QoS::AtMostOnce).then_some(p.pkid),
+            reply: None,
         }),
         E::Incoming(P::SubAck(ack)) => Event::Subscribed(
             ack.return_codes
@@ -267,6 +298,10 @@ fn from_v5(event: v5::Event) -> Event {
             payload: p.payload.into(),
             retained: p.retain,
             packet_id: (p.qos != v5::mqttbytes::QoS::AtMostOnce).then_some(p.pkid),
+            reply: p.properties.and_then(|p| {
+                let correlation = p.correlation_data.map(Vec::from);
+                Some(Box::new(ReplyTo { topic: p.response_topic?, correlation }))
+            }),
         }),
         E::Incoming(P::SubAck(ack)) => Event::Subscribed(
             ack.return_codes

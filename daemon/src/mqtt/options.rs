@@ -30,6 +30,8 @@ pub(crate) enum Role {
     In,
     /// Forecasts out: clean session, last will.
     Out,
+    /// Requests in, answers and announcements out: clean session.
+    Control,
     /// Of a command that ends by itself: clean session.
     Tool,
 }
@@ -65,6 +67,7 @@ fn common(mqtt: &Mqtt, role: Role) -> Result<Common> {
         client_id: match role {
             Role::In | Role::Tool => mqtt.client_id.clone(),
             Role::Out => format!("{}-out", mqtt.client_id),
+            Role::Control => format!("{}-control", mqtt.client_id),
         },
         login: mqtt.username.clone().map(|user| (user, password)),
         transport,
@@ -93,7 +96,7 @@ pub(super) fn v4(mqtt: &Mqtt, role: Role) -> Result<(rumqttc::MqttOptions, Netwo
             let will = rumqttc::LastWill::new(STATUS_TOPIC, OFFLINE, QoS::AtLeastOnce, true);
             options.set_clean_session(true).set_last_will(will);
         }
-        Role::Tool => {
+        Role::Control | Role::Tool => {
             options.set_clean_session(true);
         }
     }
@@ -130,7 +133,7 @@ pub(super) fn v5(mqtt: &Mqtt, role: Role) -> Result<v5::MqttOptions> {
             );
             options.set_clean_start(true).set_last_will(will);
         }
-        Role::Tool => {
+        Role::Control | Role::Tool => {
             options.set_clean_start(true);
         }
     }

@@ -1,4 +1,4 @@
-//! A connection as the inlet and the outlet see it: events on one half, requests on the other.
+//! A connection as inlet, outlet and control see it: events on one half, requests on the other.
 
 use std::error::Error;
 use std::fmt;
@@ -31,6 +31,17 @@ pub(crate) struct Incoming {
     pub(crate) retained: bool,
     /// None at quality of service 0.
     pub(crate) packet_id: Option<u16>,
+    /// Where an answer is wanted.
+    pub(crate) reply: Option<Box<ReplyTo>>,
+}
+
+/// What MQTT 5 says of the answer to a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReplyTo {
+    /// Response topic.
+    pub(crate) topic: String,
+    /// Correlation data, to be sent back as it came.
+    pub(crate) correlation: Option<Vec<u8>>,
 }
 
 /// Why a connection failed, and what helps.
@@ -88,6 +99,9 @@ pub(crate) trait Link: Send + 'static {
     /// Forgets what was requested of the connection that failed, except messages to publish.
     fn reset(&mut self);
 
+    /// Forgets these, too.
+    fn forget(&mut self);
+
     /// On a new connection, sends a retained message, and then what the last one left unsent, ahead
     /// of all that waits.
     fn resume(&mut self, topic: &str, payload: &[u8]);
@@ -110,6 +124,14 @@ pub(crate) trait Client: Send + Sync + 'static {
         topic: String,
         payload: Vec<u8>,
         retain: bool,
+    ) -> impl Future<Output = Result<(), Refused>> + Send;
+
+    /// The same for an answer, with its correlation data where the protocol has such.
+    fn answer(
+        &self,
+        topic: String,
+        payload: Vec<u8>,
+        correlation: Option<Vec<u8>>,
     ) -> impl Future<Output = Result<(), Refused>> + Send;
 
     /// Says farewell after all that was requested, waiting for room.

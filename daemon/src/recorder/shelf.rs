@@ -70,7 +70,7 @@ pub(super) struct Shelf {
     spool: Option<Spool>,
     /// Rows that only memory holds, oldest first.
     waiting: VecDeque<Waiting>,
-    /// What only the store can take: states, changes of champions, whom to tell of a commit.
+    /// What only the store can take: states, changes of champions, feedback, whom to tell of a commit.
     held: Waiting,
     /// The store's ids, for what is spooled.
     known: SeriesIds,
@@ -255,7 +255,8 @@ impl Shelf {
             }
             let Record { batch, acks: tokens, committed } = first.record;
             self.release(first.load.without_states(), tokens, acks);
-            let batch = WriteBatch { states: batch.states, models: batch.models, ..WriteBatch::default() };
+            let WriteBatch { states, models, feedback, .. } = batch;
+            let batch = WriteBatch { states, models, feedback, ..WriteBatch::default() };
             let record = Record { batch, acks: Vec::new(), committed };
             self.held.append(Waiting { record, load: first.load.of_states() });
         }

@@ -170,7 +170,8 @@ impl<R: Rows> Writer<R> {
         let series = || batch.readings.series.iter().chain(&batch.forecasts.series);
         let others = || {
             let states = batch.states.iter().map(|s| s.series);
-            states.chain(batch.new_series.iter().map(|s| s.handle))
+            let feedback = batch.feedback.iter().map(|f| f.series);
+            states.chain(feedback).chain(batch.new_series.iter().map(|s| s.handle))
         };
         // An anomaly comes with a reading, or is of a series that had some.
         !self.refused.is_empty()
@@ -212,5 +213,5 @@ fn describe(row: &WriteBatch) -> String {
     if let Some(state) = row.states.first() {
         return format!("state of series number {}", state.series);
     }
-    format!("{:?} {:?}", row.anomalies, row.models)
+    format!("{:?} {:?} {:?}", row.anomalies, row.models, row.feedback)
 }

@@ -306,6 +306,7 @@ impl Broker {
             payload: published.publication.payload.clone(),
             retained: copy.retained,
             packet_id,
+            reply: None,
         }))
     }
 

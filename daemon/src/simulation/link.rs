@@ -110,6 +110,11 @@ impl Link for SimLink {
         self.unsent.extend(asked.into_iter().filter(|r| matches!(r, Request::Publish(..))));
     }
 
+    fn forget(&mut self) {
+        self.reset();
+        self.unsent.clear();
+    }
+
     fn resume(&mut self, topic: &str, payload: &[u8]) {
         let mut waiting = lock(&self.requests.waiting);
         let first = Request::Publish(topic.to_owned(), payload.to_owned());
@@ -161,6 +166,15 @@ impl Client for SimClient {
 
     async fn publish(&self, topic: String, payload: Vec<u8>, _retain: bool) -> Result<(), Refused> {
         self.ask_with_room(Request::Publish(topic, payload)).await
+    }
+
+    async fn answer(
+        &self,
+        topic: String,
+        payload: Vec<u8>,
+        _correlation: Option<Vec<u8>>,
+    ) -> Result<(), Refused> {
+        self.publish(topic, payload, false).await
     }
 
     async fn disconnect(&self) -> Result<(), Refused> {

@@ -12,7 +12,8 @@ use super::tables::{NewIds, Tables};
 use crate::record::{AnomalyKind, WriteBatch};
 use crate::recorder::Rows;
 use crate::store::{
-    ModelRow, Past, SeriesIds, SeriesRow, StoreError, StoredReading, StoredState, Trouble, Written,
+    ModelRow, Past, SeriesIds, SeriesRow, StoreError, StoredFeedback, StoredReading, StoredState, Trouble,
+    Written,
 };
 
 /// What happens to a write.
@@ -230,6 +231,17 @@ impl Past for SimStore {
             open
         };
         self.read(open).await
+    }
+
+    async fn feedback_after_states(&self, stream: &str) -> Result<Vec<StoredFeedback>, StoreError> {
+        let said = |t: &Tables| {
+            let of_stream = |id: i64| t.series.iter().any(|s| s.id == id && s.stream == stream);
+            let is_new = |row: &StoredFeedback| {
+                t.states.get(&row.series_id).is_none_or(|state| row.newest >= state.time)
+            };
+            t.feedback.values().filter(|row| of_stream(row.series_id) && is_new(row)).copied().collect()
+        };
+        self.read(said).await
     }
 
     async fn champion(&self, stream: &str) -> Result<Option<ModelRow>, StoreError> {

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::invariants;
 use super::sensors::{POISON, REFUSED, Sent};
 use super::sim::Sim;
-use crate::record::{AnomalyChange, ModelChange, Promotion, SeriesHandle, StateRow, WriteBatch};
-use crate::store::{Changed, ModelName, ModelRow, SeriesIds, SeriesRow, StoreError, StoredState, Written};
+use crate::record::{AnomalyChange, FeedbackRow, ModelChange, Promotion, SeriesHandle, StateRow, WriteBatch};
+use crate::store::{
+    Changed, ModelName, ModelRow, SeriesIds, SeriesRow, StoreError, StoredFeedback, StoredState, Written,
+};
 
 #[derive(Debug, Default, Clone)]
 pub(super) struct Tables {
@@ -19,6 +21,8 @@ pub(super) struct Tables {
     pub(super) anomalies: BTreeMap<(i64, &'static str, i64), Option<i64>>,
     pub(super) states: BTreeMap<i64, StoredState>,
     pub(super) models: Vec<ModelRow>,
+    /// By series and when it was said.
+    pub(super) feedback: BTreeMap<(i64, i64), StoredFeedback>,
     /// Keys of series with rows in batches that were refused, and so written piece by piece.
     pub(super) pieces: BTreeSet<String>,
     /// Streams of which readings were forecast from and not stored.
@@ -170,6 +174,11 @@ impl Tables {
             let row = StoredState { series_id: id, time: *time, model: *model, state: state.clone() };
             invariants::checkpointed(sim, self, &row);
             self.states.insert(id, row);
+        }
+        for &FeedbackRow { series, given_at, newest, anomaly, evidence, .. } in &batch.feedback {
+            let series_id = resolve(series)?;
+            let row = StoredFeedback { series_id, newest, anomaly, evidence };
+            self.feedback.entry((series_id, given_at)).or_insert(row);
         }
         for change in &batch.models {
             match change {

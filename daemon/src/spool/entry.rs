@@ -8,7 +8,8 @@ use crate::record::{AnomalyChange, ForecastColumns, NewSeries, ReadingColumns, S
 /// Rows, and what their handles mean: each is either named in `ids` or made by `new_series`.
 ///
 /// States and changes of champions are left out: the first follow from the readings, the second are of
-/// no use to a store that has not heard of what came before.
+/// no use to a store that has not heard of what came before. So is feedback, which is not taken while the store
+/// is away.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// The store's ids of series that it knows.

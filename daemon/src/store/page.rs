@@ -1,6 +1,7 @@
 //! One series as the API and the live page show it.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::Serialize;
 use sqlx::types::Json;
@@ -102,15 +103,17 @@ impl From<ForecastRow> for PageForecast {
 }
 
 const SERIES: &str = "select id, stream, labels from series where key = $1";
-const READINGS: &str =
-    "select time, value, late from readings where series_id = $1 order by time desc limit $2";
-const NEWEST_ORIGIN: &str = "select origin from forecasts where series_id = $1 order by origin desc limit 1";
+const READINGS: &str = "select time, value, late from readings \
+     where series_id = $1 and time >= $3 and time <= $4 order by time desc limit $2";
+const NEWEST_ORIGIN: &str =
+    "select origin from forecasts where series_id = $1 and origin <= $2 order by origin desc limit 1";
 const FORECASTS: &str = "select f.time, f.origin, f.step, coalesce(m.name, 'naive') as model, \
      f.mean, f.q05, f.q10, f.q25, f.q50, f.q75, f.q90, f.q95 \
      from forecasts f left join models m on m.id = f.model_id \
-     where f.series_id = $1 and f.origin >= $2 and (f.step = 1 or f.origin = $3) order by f.origin, f.step";
+     where f.series_id = $1 and f.origin >= $2 and f.origin <= $4 and (f.step = 1 or f.origin = $3) \
+     order by f.origin, f.step";
 const ANOMALIES: &str = "select time, ended_at, kind, value, score, q05, q95 from anomalies \
-     where series_id = $1 and (ended_at is null or ended_at >= $2) order by time";
+     where series_id = $1 and (ended_at is null or ended_at >= $2) and time <= $3 order by time";
 
 type SeriesColumns = (i64, String, Json<BTreeMap<String, String>>);
 type AnomalyColumns = (Micros, Option<Micros>, String, f64, Option<f64>, Option<f64>, Option<f64>);
@@ -122,6 +125,21 @@ impl Store {
     /// # Errors
     /// If the database is away.
     pub async fn series_page(&self, key: &str, history: usize) -> Result<Option<SeriesPage>, StoreError> {
+        self.series_span(key, i64::MIN..=i64::MAX, history).await
+    }
+
+    /// The same of a span of time, in microseconds since the Unix epoch: the newest `history` readings in it,
+    /// what was forecast from them, and anomalies that began before its end.
+    ///
+    /// # Errors
+    /// If the database is away.
+    pub async fn series_span(
+        &self,
+        key: &str,
+        span: RangeInclusive<i64>,
+        history: usize,
+    ) -> Result<Option<SeriesPage>, StoreError> {
+        let (from, to) = (Micros::bound(*span.start()), Micros::bound(*span.end()));
         // Postgres refuses to even compare such a text.
         if key.contains('\0') {
             return Ok(None);
@@ -132,7 +150,7 @@ impl Store {
                 sqlx::query_as(SERIES).bind(key).fetch_optional(pool).await?;
             let Some((id, stream, Json(labels))) = found else { return Ok(None) };
             let mut readings: Vec<(Micros, f64, bool)> =
-                sqlx::query_as(READINGS).bind(id).bind(limit).fetch_all(pool).await?;
+                sqlx::query_as(READINGS).bind(id).bind(limit).bind(from).bind(to).fetch_all(pool).await?;
             readings.reverse();
             let mut page = SeriesPage {
                 series: key.to_owned(),
@@ -144,15 +162,16 @@ impl Store {
             };
             let Some(&(start, ..)) = readings.first() else { return Ok(Some(page)) };
             let newest: Option<Micros> =
-                sqlx::query_scalar(NEWEST_ORIGIN).bind(id).fetch_optional(pool).await?;
+                sqlx::query_scalar(NEWEST_ORIGIN).bind(id).bind(to).fetch_optional(pool).await?;
             let forecasts: Vec<ForecastRow> = sqlx::query_as(FORECASTS)
                 .bind(id)
                 .bind(start.min(newest.unwrap_or(start)))
                 .bind(newest)
+                .bind(to)
                 .fetch_all(pool)
                 .await?;
             let anomalies: Vec<AnomalyColumns> =
-                sqlx::query_as(ANOMALIES).bind(id).bind(start).fetch_all(pool).await?;
+                sqlx::query_as(ANOMALIES).bind(id).bind(start).bind(to).fetch_all(pool).await?;
             page.readings = readings
                 .into_iter()
                 .map(|(time, value, late)| PageReading { time: rfc3339(time), value, late })

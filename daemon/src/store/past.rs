@@ -1,6 +1,6 @@
 //! What is read back at a start and when models change: from the database, or from a simulated one.
 
-use super::{ModelRow, SeriesRow, Store, StoreError, StoredReading, StoredState};
+use super::{ModelRow, SeriesRow, Store, StoreError, StoredFeedback, StoredReading, StoredState};
 
 /// See the methods of [`Store`] of the same names. All fail if the database is away.
 pub(crate) trait Past: Send + Sync + 'static {
@@ -15,6 +15,10 @@ pub(crate) trait Past: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
     fn open_silences(&self, stream: &str)
     -> impl Future<Output = Result<Vec<(i64, i64)>, StoreError>> + Send;
+    fn feedback_after_states(
+        &self,
+        stream: &str,
+    ) -> impl Future<Output = Result<Vec<StoredFeedback>, StoreError>> + Send;
     fn champion(&self, stream: &str) -> impl Future<Output = Result<Option<ModelRow>, StoreError>> + Send;
     fn model(&self, id: i64) -> impl Future<Output = Result<Option<ModelRow>, StoreError>> + Send;
     fn newest(&self, stream: &str) -> impl Future<Output = Result<Option<i64>, StoreError>> + Send;
@@ -53,6 +57,10 @@ impl Past for Store {
 
     async fn open_silences(&self, stream: &str) -> Result<Vec<(i64, i64)>, StoreError> {
         Store::open_silences(self, stream).await
+    }
+
+    async fn feedback_after_states(&self, stream: &str) -> Result<Vec<StoredFeedback>, StoreError> {
+        Store::feedback_after_states(self, stream).await
     }
 
     async fn champion(&self, stream: &str) -> Result<Option<ModelRow>, StoreError> {

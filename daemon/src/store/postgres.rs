@@ -16,7 +16,7 @@ use super::options;
 use super::partitions::{Partitions, Table};
 use super::promotions::{self, Transaction};
 use super::write::{Attempt, NewIds, by_kind, labels, resolve, written};
-use super::{SeriesIds, StoreError, Trouble, Written, without_nul};
+use super::{SeriesIds, StoreError, Trouble, Written, feedback, without_nul};
 use crate::config;
 use crate::record::{AnomalyChange, ForecastColumns, NewSeries, ReadingColumns, StateRow, WriteBatch};
 
@@ -192,6 +192,8 @@ async fn attempt(
     insert_forecasts(tx, &batch.forecasts, ids, &new).await?;
     write_anomalies(tx, &batch.anomalies, ids, &new).await?;
     upsert_states(tx, &batch.states, ids, &new).await?;
+    let about: Vec<_> = batch.feedback.iter().map(|f| f.series).collect();
+    feedback::insert_into_postgres(tx, &batch.feedback, resolve(&about, ids, &new)?).await?;
     written.models = promotions::apply(Transaction::Postgres(tx), &batch.models).await?;
     Ok(Attempt::Complete(written, new_ids))
 }

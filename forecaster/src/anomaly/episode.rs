@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::detector::evidence;
+use super::lessons::{Moment, Taught};
 use super::tail::SHARE;
 use crate::reading::{DAY, Timestamp};
 
@@ -61,6 +62,11 @@ impl AnomalySettings {
         warm_up: 100,
     };
 
+    /// Alarms that normal data may cause, a reading.
+    fn rate(&self, interval: Option<i64>) -> f64 {
+        interval.map_or(0.0, |i| self.alarms_per_week * i as f64 / (7 * DAY) as f64).min(0.1)
+    }
+
     fn concerns(&self, deviation: f64) -> bool {
         let side = match self.direction {
             Direction::Both => true,
@@ -76,7 +82,8 @@ impl AnomalySettings {
 /// The bar is tracked so that alarms come at the chosen rate: each raises it, every other reading
 /// lowers it by as much as makes up for that over the time between two alarms. Whatever the data,
 /// the count of alarms then stays within a constant of rate × readings (quantile tracking, as in
-/// adaptive conformal inference, Gibbs and Candès 2021).
+/// adaptive conformal inference, Gibbs and Candès 2021). Feedback bounds the bar; while a bound holds it,
+/// tracking waits, since it would only run away.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Episode {
     readings: u32,
@@ -88,6 +95,20 @@ pub struct Episode {
     /// First normal reading after the last abnormal one.
     calm_since: Timestamp,
     since: Option<Timestamp>,
+    /// Checkpointed apart, since checkpoints of version 3 have none.
+    #[serde(skip)]
+    taught: Taught,
+}
+
+/// What feedback did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tuned {
+    /// What it was about.
+    pub moment: Moment,
+    /// The bar before; none while nothing would be raised: in the warm-up, or with a rate of 0.
+    pub before: Option<f64>,
+    /// The bar after.
+    pub after: Option<f64>,
 }
 
 /// A change of an [`Episode`].
@@ -116,15 +137,21 @@ impl Episode {
         settings: &AnomalySettings,
     ) -> Option<Change> {
         self.readings = self.readings.saturating_add(1);
-        let rate = interval.map_or(0.0, |i| settings.alarms_per_week * i as f64 / (7 * DAY) as f64).min(0.1);
-        let ready = rate > 0.0 && self.readings > settings.warm_up;
-        let mut bar = f64::INFINITY;
-        if ready {
-            let usual = evidence((SHARE / rate).log10().max(0.0));
-            self.offset = (self.offset - STEP * rate).max(LOWEST - START);
-            bar = usual.max(LEAST) * (START + self.offset).exp();
+        let (mut bar, mut tracked) = (f64::INFINITY, f64::INFINITY);
+        if let Some(usual) = self.usual(interval, settings) {
+            if let (Some(lessons), Some(interval)) = (self.taught.get_mut(), interval) {
+                lessons.fade(interval);
+            }
+            let before = self.offset;
+            self.offset = (before - STEP * settings.rate(interval)).max(LOWEST - START);
+            tracked = self.tracked(usual);
+            bar = self.bounded(usual, tracked);
+            if bar > tracked {
+                self.offset = before;
+            }
         }
-        let flagged = strength >= bar && settings.concerns(deviation);
+        let concerns = settings.concerns(deviation);
+        let flagged = strength >= bar && concerns;
         self.calm = if flagged { 0 } else { self.calm.saturating_add(1) };
         if self.calm == 1 {
             self.calm_since = time;
@@ -136,21 +163,80 @@ impl Episode {
                 if strength < bar + (self.peak - bar).max(0.0) * shade {
                     return None;
                 }
-                self.offset += STEP;
+                // One that feedback alone raises is no reason to expect less.
+                if strength >= tracked {
+                    self.offset += STEP;
+                }
                 (self.peak, self.shadow) = (strength, SHADOW);
                 self.since = Some(time);
+                self.taught.began(time, strength);
                 Some(Change::Began)
             }
             Some(_) if flagged => {
                 self.peak = self.peak.max(strength);
+                self.taught.went_on(time, strength);
                 None
             }
             Some(since) if self.calm >= CALM => {
                 self.since = None;
                 Some(Change::Ended { since, at: self.calm_since })
             }
+            None if concerns => {
+                self.taught.passed(time, strength, bar);
+                None
+            }
             _ => None,
         }
+    }
+
+    /// Where the chosen rate alone would put the bar; none while nothing is to be raised.
+    fn usual(&self, interval: Option<i64>, settings: &AnomalySettings) -> Option<f64> {
+        let rate = settings.rate(interval);
+        let ready = rate > 0.0 && self.readings > settings.warm_up;
+        ready.then(|| evidence((SHARE / rate).log10().max(0.0)).max(LEAST))
+    }
+
+    /// Where tracking has the bar.
+    fn tracked(&self, usual: f64) -> f64 {
+        usual * (START + self.offset).exp()
+    }
+
+    /// The same within the bounds that feedback sets.
+    fn bounded(&self, usual: f64, tracked: f64) -> f64 {
+        self.taught.get().map_or(tracked, |lessons| lessons.bar(tracked, usual * LOWEST.exp()))
+    }
+
+    fn bar(&self, interval: Option<i64>, settings: &AnomalySettings) -> Option<f64> {
+        let usual = self.usual(interval, settings)?;
+        Some(self.bounded(usual, self.tracked(usual)))
+    }
+
+    /// Takes in feedback on the moment of a time, or without one on the latest anomaly; none if no such moment is
+    /// remembered.
+    pub(crate) fn teach(
+        &mut self,
+        time: Option<Timestamp>,
+        anomaly: bool,
+        interval: Option<i64>,
+        settings: &AnomalySettings,
+    ) -> Option<Tuned> {
+        let moment = self.taught.get()?.moment(time, interval.unwrap_or(0))?;
+        let before = self.bar(interval, settings);
+        self.taught.learn(f64::from(moment.evidence), anomaly);
+        Some(Tuned { moment, before, after: self.bar(interval, settings) })
+    }
+
+    /// Takes in again what was said before a restart.
+    pub(crate) fn teach_again(&mut self, evidence: f64, anomaly: bool) {
+        self.taught.learn(evidence, anomaly);
+    }
+
+    pub(crate) fn taught(&self) -> &Taught {
+        &self.taught
+    }
+
+    pub(crate) fn set_taught(&mut self, taught: Taught) {
+        self.taught = taught;
     }
 
     /// Whether the newest reading belongs to an anomaly.

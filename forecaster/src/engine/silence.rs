@@ -63,8 +63,8 @@ impl Gaps {
 /// What is known of a series' arrivals since the start.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Arrivals {
-    heard: Option<Timestamp>,
-    silent_since: Option<Timestamp>,
+    pub(super) heard: Option<Timestamp>,
+    pub(super) silent_since: Option<Timestamp>,
     /// When the last silence that ended had begun.
     before: Option<Timestamp>,
 }
