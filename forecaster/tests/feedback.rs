@@ -111,7 +111,7 @@ fn what_was_missed_is_raised_the_next_time() {
         let jump = tenths as f64 / 10.0;
         let (mut taught, mut other) = (Bench::new(), Bench::new());
         for bench in [&mut taught, &mut other] {
-            (1..times).for_each(|_| drop(bench.raises(jump)));
+            (1..times).for_each(|_| _ = bench.raises(jump));
             if bench.raises(jump) {
                 return false;
             }

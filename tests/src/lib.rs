@@ -21,6 +21,7 @@ mod process;
 mod prometheus;
 mod proxy;
 mod registry;
+mod request;
 mod rig;
 mod stepped;
 mod tensors;
@@ -43,6 +44,7 @@ pub use process::{Process, WAIT, cpu_time, find_program, peak_memory, quiet, wai
 pub use prometheus::{Prometheus, promtool};
 pub use proxy::{Cut, Line, Proxy};
 pub use registry::{Promoted, Registry, Run, distorted};
+pub use request::{ask, ask_with_login};
 pub use rig::{Proxies, Rig, Settings, Store};
 pub use stepped::Stepped;
 pub use tensors::{Dtype, Tensor, Tensors};

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use vidente_tests::{
-    Authority, Daemon, Database, Mosquitto, Persistence, Reading, Subscriber, WAIT, find_program, free_port,
-    wait_until,
+    Authority, Daemon, Database, Mosquitto, Persistence, Reading, Subscriber, WAIT, ask_with_login,
+    find_program, free_port, wait_until,
 };
 
 const ACL: &str = include_str!("../../deploy/mosquitto/vidente.acl");
@@ -56,7 +56,7 @@ fn with_the_shipped_rights_sensors_cannot_speak_for_others_nor_for_vidente() -> 
     let server = authority.server("server", &["localhost"])?;
     let passwords = dir.join("vidente.passwd");
     std::fs::write(&passwords, "")?;
-    for user in ["vidente", "dashboard", "dev0", "dev1"] {
+    for user in ["vidente", "dashboard", "operator", "homeassistant", "dev0", "dev1"] {
         let made = Command::new(find_program(&["mosquitto_passwd"], "mosquitto")?)
             .arg("-b")
             .arg(&passwords)
@@ -93,7 +93,7 @@ fn with_the_shipped_rights_sensors_cannot_speak_for_others_nor_for_vidente() -> 
             format!(
                 "[mqtt]\nurl = \"mqtts://localhost:{tls}\"\nprotocol = \"{protocol}\"\nusername = \"vidente\"\n\
                  password_file = \"{}\"\nca_file = \"{}\"\n[store]\nurl = \"{url}\"\n\
-                 [http]\nlisten = \"127.0.0.1:{http}\"\n{STREAM}",
+                 [http]\nlisten = \"127.0.0.1:{http}\"\n{STREAM}[homeassistant]\ndiscovery = true\n",
                 password.display(),
                 authority.certificate().display()
             ),
@@ -115,6 +115,23 @@ fn with_the_shipped_rights_sensors_cannot_speak_for_others_nor_for_vidente() -> 
         say("dev0", "vidente/anomaly/climate/hall/dev0/value", "forged")?;
         publish(&broker, "dev0", protocol, "vidente/status", "offline", true)?;
         publish(&broker, "vidente", protocol, "sensors/hall/dev0/climate", &reading(2), false)?;
+        // Nobody asks but who may.
+        for user in ["dev0", "dashboard", "homeassistant"] {
+            say(user, "vidente/request/series", "{\"response_topic\":\"vidente/response/x\"}")?;
+        }
+        let answer = ask_with_login(&broker, protocol, "series", "{}", Some(("operator", "secret")))?;
+        assert_eq!(answer["total"], 1);
+        let asked = |m: &vidente_tests::Metrics| m.sum("vidente_requests_total", &[]);
+        assert_eq!(asked(&daemon.metrics()?), 1.0);
+        // Home Assistant finds the series, and hears of them.
+        let home = Subscriber::with_login(&broker, "#", Some(("homeassistant", "secret")))?;
+        wait_until("the announcements", WAIT, || {
+            let heard = home.messages();
+            let some = |prefix: &str| heard.iter().any(|m| m.topic.starts_with(prefix));
+            Ok(["homeassistant/device/", "vidente/forecast/", "vidente/problem/", "vidente/status"]
+                .into_iter()
+                .all(some))
+        })?;
         // What comes after all that has come after it everywhere.
         say("dev1", "sensors/hall/dev1/climate", &reading(3))?;
         let metrics = daemon.wait_stored(3)?;

@@ -8,7 +8,7 @@ use super::duration_or_off;
 use super::validate::Problems;
 use crate::topic;
 
-/// Series are looked at once a minute for having expired.
+/// Less would be for series that are read more often than they are looked at for having expired.
 const SHORTEST: Duration = Duration::from_secs(60);
 
 /// `[homeassistant]`.

@@ -14,7 +14,7 @@ use crate::payload;
 use crate::secret::Secret;
 use crate::store::postgres_url_problem;
 use crate::tls;
-use crate::topic::{self, SERIES_PLACEHOLDER};
+use crate::topic::{self, PROBLEM_PREFIX, REQUEST_PREFIX, RESPONSE_PREFIX, SERIES_PLACEHOLDER};
 
 /// Largest packet that MQTT can express.
 const MQTT_MAX_PACKET: usize = 268_435_455;
@@ -352,6 +352,14 @@ fn forecast(forecast: &Forecast, problems: &mut Problems) {
             "forecast.topic",
             format!(
                 "\"{topic}\" has no level of its own, so Vidente could not tell its forecasts from readings; \
+                 write for instance \"vidente/forecast/{{series}}\""
+            ),
+        );
+    } else if [REQUEST_PREFIX, RESPONSE_PREFIX, PROBLEM_PREFIX].iter().any(|p| topic.starts_with(p)) {
+        problems.add(
+            "forecast.topic",
+            format!(
+                "\"{topic}\" begins like topics of requests, answers or problems, which are something else; \
                  write for instance \"vidente/forecast/{{series}}\""
             ),
         );

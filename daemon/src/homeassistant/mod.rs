@@ -37,7 +37,7 @@ const PACE: Duration = Duration::from_millis(100);
 /// Time between two looks for new series.
 const LOOK: Duration = Duration::from_secs(5);
 /// Looks between two of all series: for what has expired, or is back.
-const LOOKS: u32 = 12;
+const LOOKS: u32 = 3;
 /// Series asked of the engine at a time.
 const PART: usize = 512;
 /// After a birth or a connection, how long to wait at most: not all devices of a home must speak at once.
@@ -166,7 +166,9 @@ impl HomeAssistant {
                 self.queue.push_back(Task::Announce { series, anew });
             }
         }
-        for (id, problem_topic) in self.mirror.others(&wanted, &self.names) {
+        let others = self.mirror.others(&wanted, &self.names);
+        tracing::info!(series = wanted.len(), removed = others.len(), "announcing to Home Assistant");
+        for (id, problem_topic) in others {
             self.queue.push_back(Task::Remove { id, problem_topic });
         }
         let daemon = device::daemon(&self.names);
