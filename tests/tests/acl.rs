@@ -99,6 +99,7 @@ fn with_the_shipped_rights_sensors_cannot_speak_for_others_nor_for_vidente() -> 
             ),
         )?;
         let mut daemon = Daemon::start(&config, http, &dir.join(format!("{protocol}.log")))?;
+        daemon.wait_log(&["listening to vidente/request/#"])?;
         let all = Subscriber::with_login(&broker, "#", Some(("dashboard", "secret")))?;
         let reading = |position| Reading { series: 0, position }.payload();
         let say =

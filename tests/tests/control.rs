@@ -17,6 +17,13 @@ fn code(answer: &Value) -> Result<&str> {
     answer["code"].as_str().context("no code")
 }
 
+/// Starts a daemon and waits until it listens to requests, which is no part of being ready.
+fn listening(rig: &Rig, settings: &Settings) -> Result<Daemon> {
+    let mut daemon = rig.daemon(settings)?;
+    daemon.wait_log(&["listening to vidente/request/#"])?;
+    Ok(daemon)
+}
+
 fn requests(daemon: &Daemon, labels: &[&str]) -> Result<f64> {
     Ok(daemon.metrics()?.sum("vidente_requests_total", labels))
 }
@@ -33,7 +40,7 @@ fn requests_are_answered_on_sqlite_over_mqtt_3() -> Result<()> {
 
 fn answered(store: Store, protocol: &'static str) -> Result<()> {
     let rig = Rig::new(store)?;
-    let mut daemon = rig.daemon(&Settings { protocol, ..Settings::climate() })?;
+    let mut daemon = listening(&rig, &Settings { protocol, ..Settings::climate() })?;
     let ask = |kind: &str, body: &Value| ask(&rig.broker, protocol, kind, body);
     assert_eq!(code(&ask("forecast", &json!({ "series": SERIES }))?)?, "unknown_series");
     Feed::run(&rig.broker, 3, 1, 0..40)?;
@@ -109,7 +116,7 @@ fn no_answer_is_taken_for_a_reading_a_forecast_or_a_request() -> Result<()> {
         rest: "[[stream]]\nname = \"all\"\ntopic = \"{all...}\"\n[training]\nevery = \"off\"\n".to_owned(),
         ..Settings::climate()
     };
-    let mut daemon = rig.daemon(&settings)?;
+    let mut daemon = listening(&rig, &settings)?;
     let heard = Subscriber::new(&rig.broker, "#")?;
     Feed::message(&rig.broker, "in/a", b"{\"v\": 1}", false)?;
     Feed::message(&rig.broker, "in/a", b"{\"v\": 2}", false)?;
@@ -158,7 +165,7 @@ fn no_answer_is_taken_for_a_reading_a_forecast_or_a_request() -> Result<()> {
 fn what_is_too_much_or_too_large_is_refused_and_counted() -> Result<()> {
     let rig = Rig::new(Store::Sqlite)?;
     let settings = Settings { mqtt: "max_packet_bytes = 20000".to_owned(), ..Settings::climate() };
-    let mut daemon = rig.daemon(&settings)?;
+    let mut daemon = listening(&rig, &settings)?;
     Feed::run(&rig.broker, 2, 1, 0..200)?;
     daemon.wait_stored(400)?;
     let answers = Subscriber::new(&rig.broker, "answers")?;
@@ -191,7 +198,7 @@ fn what_is_too_much_or_too_large_is_refused_and_counted() -> Result<()> {
 #[test]
 fn a_broker_that_comes_back_is_listened_to_again() -> Result<()> {
     let mut rig = Rig::new(Store::Sqlite)?;
-    let mut daemon = rig.daemon(&Settings::climate())?;
+    let mut daemon = listening(&rig, &Settings::climate())?;
     Feed::run(&rig.broker, 2, 1, 0..3)?;
     daemon.wait_stored(6)?;
     rig.broker.restart()?;

@@ -67,6 +67,7 @@ fn outlives(store: Store, end: End) -> Result<()> {
         ..Settings::climate()
     };
     let mut daemon = rig.daemon(&settings)?;
+    daemon.wait_log(&["listening to vidente/request/#"])?;
     publish(&rig, &mut daemon, 0..EVENTS[0] + 10)?;
     let say = |series: usize, time: Option<&str>, anomaly: bool| -> Result<Value> {
         let mut body = json!({ "series": key(series), "anomaly": anomaly });

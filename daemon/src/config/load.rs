@@ -143,12 +143,12 @@ mod tests {
                 "[mqtt]\nurll = 'x'",
                 "mqtt.urll: unknown key, in the file or as VIDENTE__MQTT__URLL; allowed here: url, client_id, \
                  username, password_file, ca_file, cert_file, key_file, protocol, qos, max_packet_bytes, \
-                 keep_alive",
+                 keep_alive, control",
             ),
             (
                 "foo = 1",
                 "foo: unknown key, in the file or as VIDENTE__FOO; allowed here: mqtt, store, spool, http, stream, \
-                 forecast, model, training, models, anomaly, limits",
+                 forecast, model, training, models, anomaly, homeassistant, limits",
             ),
             (
                 "[[stream]]\nname='a'\ntopic='b'\nfoo=1",
