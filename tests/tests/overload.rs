@@ -91,7 +91,7 @@ fn a_flood_of_retained_messages_is_met_at_every_start() -> Result<()> {
 #[test]
 fn messages_that_make_many_rows_wait_at_the_broker() -> Result<()> {
     const LEAVES: usize = 200;
-    const MESSAGES: usize = 2_000;
+    const MESSAGES: usize = 1_000;
     let mut rig = Rig::new(Store::Postgres)?;
     let settings = Settings {
         spool: "max_bytes = 0".to_owned(),
