@@ -75,6 +75,11 @@ fn every_query_of_the_dashboards_runs_and_shows_what_the_daemon_did() -> Result<
     daemon.wait_stored(COUNT * 299 + 1)?;
     daemon
         .wait_metrics("a training run", |m| m.sum("vidente_training_duration_seconds_count", &[]) >= 1.0)?;
+    let hour_ago = (jiff::Timestamp::now().as_second() - 3600) as f64;
+    daemon.wait_metrics("when it was, and how often one comes", |m| {
+        m.sum("vidente_training_last_success_timestamp_seconds", &["stream=\"climate\""]) > hour_ago
+            && m.sum("vidente_training_interval_seconds", &[]) == 3600.0
+    })?;
 
     postgres(&rig, &settings)?;
 

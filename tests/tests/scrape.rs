@@ -58,6 +58,9 @@ fn prometheus_scrapes_the_daemon_and_its_alerts_fire_and_end() -> Result<()> {
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
     assert_eq!(metrics.sum("vidente_build_info", &[&version]), 1.0);
     assert!(metrics.sum("process_resident_memory_bytes", &[]) > 1e6);
+    // From the start, so that the first failure is an increase.
+    let failed = "vidente_training_runs_total{outcome=\"failed\",stream=\"climate\"}";
+    assert_eq!(metrics.0.get(failed), Some(&0.0));
     let served: BTreeSet<&str> = metrics.0.keys().filter_map(|key| key.split('{').next()).collect();
     for name in RULES.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':') {
         assert!(!name.starts_with("vidente_") || served.contains(name), "no metric {name}");
