@@ -171,6 +171,20 @@ fn postgres(rig: &Rig, settings: &Settings) -> Result<()> {
     let expected: Vec<(f64,)> = (0..=HORIZON as u64).map(|s| ((s * Reading::INTERVAL) as f64,)).collect();
     assert_eq!(ahead, expected);
 
+    // The panels go about it in a quicker way than the view, and come to the same.
+    let accuracy = series.sql("Accuracy in the time range", "A", &part)?;
+    let shown: Vec<(f64, f64)> = grafana.rows(&format!(
+        "select \"mean absolute error\", \"inside the 90 % interval\"::float8 from ({accuracy}) a"
+    ))?;
+    let view: Vec<(f64, f64)> = grafana.rows(&format!(
+        "select avg(abs(error)), avg(inside::int)::float8 from forecast_errors \
+         where key = '{KEY}' and step = 1 and time between to_timestamp({}) and to_timestamp({})",
+        part.from, part.to
+    ))?;
+    assert!(
+        (shown[0].0 - view[0].0).abs() < 1e-9 && (shown[0].1 - view[0].1).abs() < 1e-9,
+        "{shown:?} {view:?}"
+    );
     judged(&grafana, &quality, &part)?;
     // Tables this small are scanned unless that is discouraged; then an index must serve each query.
     grafana.execute("set enable_seqscan = off")?;
