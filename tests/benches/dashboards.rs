@@ -106,8 +106,8 @@ fn postgres(database: &Database, each: u64) -> Result<()> {
     database.execute(&format!(
         "set synchronous_commit = off; \
          insert into series (key, stream, labels, field) \
-         select 'climate/hall/dev' || n || '/value', 'climate', jsonb_build_object('site', 'hall', 'device', 'dev' || n), \
-         'value' from generate_series(1, {SERIES}) n; \
+         select 'climate/hall/dev' || n || '/value', 'climate', \
+         jsonb_build_object('site', 'hall', 'device', 'dev' || n), 'value' from generate_series(1, {SERIES}) n; \
          insert into models (name, stream, version, cell, created_at, status, metrics, weights) \
          values ('climate-1', 'climate', 1, 'lstm', now(), 'champion', '{{}}', ''); \
          select vidente_add_partition(parent, parent || to_char(month, '_YYYY_MM'), month at time zone 'UTC', \

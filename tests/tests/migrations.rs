@@ -114,7 +114,8 @@ fn fill(old: &Database, version: i64) -> Result<()> {
     ))?;
     if version >= 2 {
         old.execute(&format!(
-            "insert into anomalies (series_id, time, ended_at, kind, value) select id, {}, {}, 'silence', 99 from series",
+            "insert into anomalies (series_id, time, ended_at, kind, value) \
+             select id, {}, {}, 'silence', 99 from series",
             at(20),
             at(22)
         ))?;
