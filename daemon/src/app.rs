@@ -29,8 +29,8 @@ use crate::world::Real;
 
 /// How long stopping may take.
 pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(20);
-/// Time between two looks for what retention lets go.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// Time between two looks for partitions to make and for what retention lets go.
+const TEND_EVERY: Duration = Duration::from_secs(3600);
 
 impl Pages for Store {
     type Page = SeriesPage;
@@ -123,9 +123,7 @@ pub async fn run(
     tasks.spawn("trainer", trainer.run(stop.clone()));
     tasks.spawn("signals", train_on_signal(asked_to_train, demands, stop.clone()));
     tasks.spawn("watchdog", watchdog(ready, engine.downgrade(), stop.clone()));
-    if let Some(retention) = config.store.retention {
-        tasks.spawn("retention", prune(store, retention, stop.clone()));
-    }
+    tasks.spawn("upkeep", tend(store, config.store.retention, stop.clone()));
     drop(engine);
 
     tasks.until_stopped(&mut stop).await?;
@@ -181,14 +179,25 @@ async fn watchdog(
     Ok(())
 }
 
-async fn prune(store: Store, retention: Duration, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+/// Makes partitions ahead and lets go of what retention does not keep, at the start and every hour.
+async fn tend(
+    store: Store,
+    retention: Option<Duration>,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let work = async {
         loop {
-            let before = training::now().saturating_sub(training::micros(retention));
-            if let Err(error) = store.prune(before).await {
-                tracing::warn!("cannot drop what is older than [store] retention: {error}");
+            let now = training::now();
+            if let Err(error) = store.make_ahead(now).await {
+                tracing::warn!("cannot make partitions ahead: {error}");
             }
-            tokio::time::sleep(PRUNE_EVERY).await;
+            if let Some(retention) = retention {
+                let before = now.saturating_sub(training::micros(retention));
+                if let Err(error) = store.prune(before).await {
+                    tracing::warn!("cannot drop what is older than [store] retention: {error}");
+                }
+            }
+            tokio::time::sleep(TEND_EVERY).await;
         }
     };
     until_stopped(&mut stop, work).await;

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::store::Trouble;
+use crate::training::Outcome;
 
 /// Why a reading was not stored. The set is closed, so the label stays bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +104,8 @@ pub struct StreamMetrics {
     pub rollbacks: IntCounter,
     /// `vidente_drifts_total`.
     pub drifts: IntCounter,
+    /// `vidente_training_last_success_timestamp_seconds`.
+    pub last_success: Gauge,
     rejected: [IntCounter; Rejection::ALL.len()],
 }
 
@@ -126,6 +130,8 @@ pub struct Metrics {
     pub training_runs: IntCounterVec,
     /// `vidente_training_duration_seconds{stream}`.
     pub training_duration: HistogramVec,
+    /// `vidente_training_interval_seconds`.
+    pub training_interval: Gauge,
     /// `vidente_store_up`.
     pub store_up: IntGauge,
     /// `vidente_mqtt_connected`.
@@ -152,6 +158,8 @@ impl Metrics {
     /// If a name is refused by the registry, which a test rules out.
     pub fn new<'a>(streams: impl IntoIterator<Item = &'a str>) -> prometheus::Result<Arc<Metrics>> {
         let registry = Registry::new();
+        // Memory, processor time, threads and files: `process_…`.
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         let counters = |name: &str, help: &str, labels: &[&str]| {
             let vec = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(vec.clone()))?;
@@ -168,11 +176,19 @@ impl Metrics {
             registry.register(Box::new(vec.clone()))?;
             prometheus::Result::Ok(vec)
         };
+        let gauge = |name: &str, help: &str| {
+            let gauge = Gauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            prometheus::Result::Ok(gauge)
+        };
         let int_gauge = |name: &str, help: &str| {
             let gauge = IntGauge::new(name, help)?;
             registry.register(Box::new(gauge.clone()))?;
             prometheus::Result::Ok(gauge)
         };
+        labelled("vidente_build_info", "1; the version is in its label.", "version")?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
         let received =
             counters("vidente_readings_received_total", "Readings taken from the broker.", &["stream"])?;
         let rejected = counters(
@@ -238,6 +254,12 @@ impl Metrics {
             &["stream"],
         )?;
         registry.register(Box::new(training_duration.clone()))?;
+        let training_interval =
+            gauge("vidente_training_interval_seconds", "Time between scheduled training runs; 0: never.")?;
+        let last_success = gauges(
+            "vidente_training_last_success_timestamp_seconds",
+            "When the latest training run began that made a model which could be judged.",
+        )?;
         let store_up = int_gauge("vidente_store_up", "1 while the store takes writes.")?;
         let mqtt_connected = int_gauge("vidente_mqtt_connected", "1 while the incoming connection stands.")?;
         let store_queue = int_gauge(
@@ -262,13 +284,16 @@ impl Metrics {
         let spool_writable =
             int_gauge("vidente_spool_writable", "1 unless the spool is full, broken or not there.")?;
         let unknown = |gauge: Gauge| {
-            // 0 would read as a perfect error, or an interval that never holds.
+            // 0 would read as a perfect error, an interval that never holds, or a run of 1970.
             gauge.set(f64::NAN);
             gauge
         };
-        let streams = streams
-            .into_iter()
-            .map(|s| StreamMetrics {
+        let stream_metrics = |s: &str| {
+            // An alert on what increases sees nothing where the first event is also the first sample.
+            for outcome in Outcome::STATUSES {
+                training_runs.with_label_values(&[s, outcome]);
+            }
+            StreamMetrics {
                 received: received.with_label_values(&[s]),
                 late: late.with_label_values(&[s]),
                 published: published.with_label_values(&[s]),
@@ -281,9 +306,11 @@ impl Metrics {
                 probation: probation.with_label_values(&[s]),
                 rollbacks: rollbacks.with_label_values(&[s]),
                 drifts: drifts.with_label_values(&[s]),
+                last_success: unknown(last_success.with_label_values(&[s])),
                 rejected: Rejection::ALL.map(|r| rejected.with_label_values(&[s, r.label()])),
-            })
-            .collect();
+            }
+        };
+        let streams = streams.into_iter().map(stream_metrics).collect();
         Ok(Arc::new(Metrics {
             registry,
             streams,
@@ -291,6 +318,7 @@ impl Metrics {
             latency,
             training_runs,
             training_duration,
+            training_interval,
             store_up,
             mqtt_connected,
             store_queue,

@@ -114,6 +114,17 @@ impl Store {
         }
     }
 
+    /// Makes room for what comes: in Postgres the partitions of the month of `now` and of the next.
+    ///
+    /// # Errors
+    /// If the database is away or too busy; a partition that is missing then is made with its first row.
+    pub async fn make_ahead(&self, now: i64) -> Result<(), StoreError> {
+        match &self.inner {
+            Inner::Postgres(pg) => pg.make_ahead(now).await,
+            Inner::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// Removes readings and forecasts older than `before`, and anomalies that ended before it. In
     /// Postgres whole months go, so some rows stay up to a month longer.
     ///

@@ -145,6 +145,11 @@ impl PgStore {
         }
     }
 
+    pub(super) async fn make_ahead(&self, now: i64) -> Result<(), StoreError> {
+        let mut conn = self.pool.acquire().await?;
+        self.partitions.make_ahead(&mut conn, now).await
+    }
+
     pub(super) async fn prune(&self, before: i64) -> Result<(), StoreError> {
         let mut conn = self.pool.acquire().await?;
         self.partitions.drop_before(&mut conn, before).await?;

@@ -111,6 +111,7 @@ impl Trainer {
         for (position, stream) in streams.iter().enumerate() {
             self.take_up_probation(position, stream).await;
         }
+        self.note_runs().await;
         for look in 1_u64.. {
             self.wait(running, &mut schedule).await?;
             let watched = self.watch().await?;
@@ -129,6 +130,7 @@ impl Trainer {
             if look % LOOKS_PER_NOTE == 0 {
                 self.note_probations().await;
                 self.end_runs_cut_off("").await;
+                self.note_runs().await;
             }
             // By turns, so that one stream whose runs take long does not keep the others waiting for ever.
             let turns = (0..streams.len()).map(|k| (self.next + k) % streams.len().max(1));
@@ -244,7 +246,23 @@ impl Trainer {
             Err(error) => tracing::warn!(stream = %stream.name, "training {status}: {error:#}"),
         }
         self.metrics.training_runs.with_label_values(&[stream.name.as_str(), status]).inc();
+        self.note_runs().await;
         status
+    }
+
+    /// Shows in the metrics when runs come and when the latest ones were, those of `vidente train` included.
+    async fn note_runs(&self) {
+        let every = self.config.training.every.map_or(0.0, |every| every.as_secs_f64());
+        self.metrics.training_interval.set(every);
+        for (position, stream) in self.config.stream.iter().enumerate() {
+            match self.store.last_training_run(&stream.name).await {
+                Ok(Some(began)) => self.metrics.stream(position).last_success.set(began as f64 / 1e6),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(stream = %stream.name, "cannot look for training runs: {error}")
+                }
+            }
+        }
     }
 
     /// Ends the rows of runs that nobody runs any more: those of an owner, and those of which nothing was
