@@ -12,10 +12,11 @@ use crate::catalog;
 use crate::encode;
 use crate::ingest::{Effects, Ingest, NAIVE};
 use crate::message::{
-    LastForecast, LastReading, Message, Packet, Query, SeriesSnapshot, StreamSnapshot, TrainerMessage,
+    LastForecast, LastReading, Message, Packet, Query, Reload, SeriesSnapshot, StreamSnapshot, TrainerMessage,
 };
 use crate::metrics::Metrics;
 use crate::outqueue::OutQueue;
+use crate::pulse::Pulse;
 use crate::record::{ModelChange, StateRow};
 use crate::recorder::{Backlog, Record};
 use crate::trainer::StreamWatch;
@@ -44,6 +45,8 @@ pub struct EngineThread {
     pub out: Arc<OutQueue>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// Whether it gets on.
+    pub pulse: Arc<Pulse>,
     /// States checkpointed between two bursts, so that a checkpoint of many series delays no forecast.
     pub slice: usize,
 }
@@ -160,6 +163,11 @@ impl Rounds {
                         *tick = Some(at);
                     }
                 }
+                Message::Reload(reload) => {
+                    engine.flush(effects, record);
+                    engine.reload(*reload, effects);
+                    engine.flush(effects, record);
+                }
                 // While the last one waits for the store, another would only fill memory.
                 Message::Checkpoint => {
                     let last = saving.committed.as_mut();
@@ -173,6 +181,7 @@ impl Rounds {
         engine.quality();
         engine.flush(effects, record);
         engine.backlog.set_waiting(!waiting.is_empty());
+        engine.pulse.beat();
     }
 
     /// At the end: checkpoints a part of what moved, if the store takes it. Without that the next start
@@ -257,7 +266,7 @@ impl EngineThread {
     }
 
     fn quality(&self) {
-        for (stream, _) in self.ingest.streams().enumerate() {
+        for (stream, _) in self.ingest.streams() {
             let quality = self.ingest.engine.quality(stream);
             let metrics = self.metrics.stream(stream);
             if let Some(coverage) = quality.coverage() {
@@ -322,6 +331,14 @@ impl EngineThread {
         }
     }
 
+    fn reload(&mut self, mut reload: Reload, effects: &mut Effects) {
+        self.out.set_capacity(reload.out);
+        let done = reload.done.take();
+        self.ingest.reload(reload, effects);
+        // Whoever asked may be stopping.
+        done.map(|done| done.send(()));
+    }
+
     fn answer(&mut self, query: Query) {
         // Whoever asked may have gone away.
         match query {
@@ -340,7 +357,7 @@ impl EngineThread {
             drift: engine.drift(stream),
             probation: engine.probation(stream),
         };
-        (0..self.ingest.streams().count()).map(watch).collect()
+        (0..self.ingest.stream_count()).map(watch).collect()
     }
 
     fn handles(&self, reply: oneshot::Sender<hashbrown::HashMap<Arc<str>, forecaster::SeriesHandle>>) {
@@ -349,9 +366,11 @@ impl EngineThread {
     }
 
     fn series(&mut self) -> Vec<SeriesSnapshot> {
+        let active: Vec<bool> = (0..self.ingest.stream_count()).map(|s| self.ingest.is_active(s)).collect();
         let Ingest { engine, catalog, .. } = &mut self.ingest;
         let mut all: Vec<_> = (0..)
             .zip(catalog.iter())
+            .filter(|(_, entry)| active.get(entry.stream).is_some_and(|active| *active))
             .map(|(handle, entry)| {
                 let steps: Vec<_> = engine.forecast(handle).iter().map(encode::step_json).collect();
                 let model = engine.model_of(handle).map_or(NAIVE, |m| &m.name).to_owned();
@@ -384,7 +403,6 @@ impl EngineThread {
         let engine = &self.ingest.engine;
         self.ingest
             .streams()
-            .enumerate()
             .map(|(stream, name)| StreamSnapshot {
                 stream: name.to_owned(),
                 model: engine.installed(stream).map_or(NAIVE, |m| &m.name).to_owned(),

@@ -78,6 +78,7 @@ impl Rejection {
 /// The metrics of one stream, resolved once so that the hot path only adds.
 #[derive(Debug, Clone)]
 pub struct StreamMetrics {
+    name: Box<str>,
     /// `vidente_readings_received_total`.
     pub received: IntCounter,
     /// `vidente_readings_late_total`.
@@ -113,11 +114,57 @@ impl StreamMetrics {
     }
 }
 
+/// The metrics that each stream has of its own.
+#[derive(Debug)]
+struct Families {
+    received: IntCounterVec,
+    rejected: IntCounterVec,
+    late: IntCounterVec,
+    published: IntCounterVec,
+    dropped: IntCounterVec,
+    series: IntGaugeVec,
+    anomalies: IntCounterVec,
+    coverage: GaugeVec,
+    relative_error: GaugeVec,
+    model_version: IntGaugeVec,
+    probation: IntGaugeVec,
+    rollbacks: IntCounterVec,
+    drifts: IntCounterVec,
+}
+
+impl Families {
+    fn of(&self, s: &str) -> StreamMetrics {
+        let unknown = |gauge: Gauge| {
+            // 0 would read as a perfect error, or an interval that never holds.
+            gauge.set(f64::NAN);
+            gauge
+        };
+        StreamMetrics {
+            name: s.into(),
+            received: self.received.with_label_values(&[s]),
+            late: self.late.with_label_values(&[s]),
+            published: self.published.with_label_values(&[s]),
+            dropped: self.dropped.with_label_values(&[s]),
+            series: self.series.with_label_values(&[s]),
+            anomalies: self.anomalies.with_label_values(&[s]),
+            coverage: unknown(self.coverage.with_label_values(&[s])),
+            relative_error: unknown(self.relative_error.with_label_values(&[s])),
+            model_version: self.model_version.with_label_values(&[s]),
+            probation: self.probation.with_label_values(&[s]),
+            rollbacks: self.rollbacks.with_label_values(&[s]),
+            drifts: self.drifts.with_label_values(&[s]),
+            rejected: Rejection::ALL.map(|r| self.rejected.with_label_values(&[s, r.label()])),
+        }
+    }
+}
+
 /// All metrics and the registry they are in.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    streams: Vec<StreamMetrics>,
+    families: Families,
+    /// By position in the configuration; a reload adds some.
+    streams: boxcar::Vec<StreamMetrics>,
     /// `vidente_readings_stored_total`.
     pub stored: IntCounter,
     /// `vidente_forecast_latency_seconds`.
@@ -261,32 +308,29 @@ impl Metrics {
             int_gauge("vidente_spool_max_bytes", "Bytes that the spool may take; 0: there is none.")?;
         let spool_writable =
             int_gauge("vidente_spool_writable", "1 unless the spool is full, broken or not there.")?;
-        let unknown = |gauge: Gauge| {
-            // 0 would read as a perfect error, or an interval that never holds.
-            gauge.set(f64::NAN);
-            gauge
+        let families = Families {
+            received,
+            rejected,
+            late,
+            published,
+            dropped,
+            series,
+            anomalies,
+            coverage,
+            relative_error,
+            model_version,
+            probation,
+            rollbacks,
+            drifts,
         };
-        let streams = streams
-            .into_iter()
-            .map(|s| StreamMetrics {
-                received: received.with_label_values(&[s]),
-                late: late.with_label_values(&[s]),
-                published: published.with_label_values(&[s]),
-                dropped: dropped.with_label_values(&[s]),
-                series: series.with_label_values(&[s]),
-                anomalies: anomalies.with_label_values(&[s]),
-                coverage: unknown(coverage.with_label_values(&[s])),
-                relative_error: unknown(relative_error.with_label_values(&[s])),
-                model_version: model_version.with_label_values(&[s]),
-                probation: probation.with_label_values(&[s]),
-                rollbacks: rollbacks.with_label_values(&[s]),
-                drifts: drifts.with_label_values(&[s]),
-                rejected: Rejection::ALL.map(|r| rejected.with_label_values(&[s, r.label()])),
-            })
-            .collect();
+        let all = boxcar::Vec::new();
+        for name in streams {
+            all.push(families.of(name));
+        }
         Ok(Arc::new(Metrics {
             registry,
-            streams,
+            families,
+            streams: all,
             stored,
             latency,
             training_runs,
@@ -301,6 +345,22 @@ impl Metrics {
             spool_writable,
             store_trouble: Trouble::ALL.map(|t| store_trouble.with_label_values(&[t.label()])),
         }))
+    }
+
+    /// Adds the metrics of a stream, whose position in the configuration is the next.
+    pub fn add_stream(&self, name: &str) {
+        self.streams.push(self.families.of(name));
+    }
+
+    /// Position of a stream in the configuration.
+    #[must_use]
+    pub fn position(&self, stream: &str) -> Option<usize> {
+        self.streams().position(|s| *s.name == *stream)
+    }
+
+    /// Metrics of all streams, by position in the configuration.
+    pub fn streams(&self) -> impl Iterator<Item = &StreamMetrics> {
+        self.streams.iter().map(|(_, stream)| stream)
     }
 
     /// Metrics of the stream at a position in the configuration.
