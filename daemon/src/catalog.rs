@@ -70,6 +70,16 @@ impl Catalog {
         });
     }
 
+    /// Publishes the forecasts of all series elsewhere.
+    pub fn set_outputs(&mut self, outputs: &Outputs) {
+        for entry in &mut self.entries {
+            let topic = outputs.forecast(&entry.key);
+            if *entry.forecast_topic != *topic {
+                entry.forecast_topic = topic.into();
+            }
+        }
+    }
+
     /// A series.
     #[must_use]
     pub fn get(&self, handle: SeriesHandle) -> Option<&Entry> {

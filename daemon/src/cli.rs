@@ -32,15 +32,21 @@ pub enum Command {
     )]
     Replay(ReplayArgs),
     /// Train once now, on what is stored
+    #[command(after_help = "Example: vidente train --config /etc/vidente/vidente.toml --stream climate")]
     Train(TrainArgs),
     /// Look at the models that were trained, and choose which one forecasts
     #[command(subcommand)]
     Models(ModelsCommand),
     /// Validate the configuration; exit status 0, or 78 with file, key, reason and fix
+    #[command(after_help = "Example: vidente check --config ./vidente.toml && systemctl reload vidente")]
     Check(ConfigArgs),
     /// Bring the store's schema up to date
+    #[command(
+        after_help = "Example: VIDENTE__STORE__URL=postgres://vidente_owner@127.0.0.1/vidente vidente migrate"
+    )]
     Migrate(ConfigArgs),
     /// Print completions for a shell
+    #[command(after_help = "Example: vidente completions bash >/etc/bash_completion.d/vidente")]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,

@@ -1,6 +1,8 @@
 //! The engine's thread: takes messages one burst at a time, hands rows to the recorder and forecasts
 //! to the outgoing queue. It waits for nobody.
 
+mod answers;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,17 +10,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::catalog;
-use crate::encode;
-use crate::ingest::{Effects, Ingest, NAIVE};
-use crate::message::{
-    LastForecast, LastReading, Message, Packet, Query, SeriesSnapshot, StreamSnapshot, TrainerMessage,
-};
+use crate::ingest::{Effects, Ingest};
+use crate::message::{Message, Packet, Reload, TrainerMessage};
 use crate::metrics::Metrics;
 use crate::outqueue::OutQueue;
+use crate::pulse::Pulse;
 use crate::record::{ModelChange, StateRow};
 use crate::recorder::{Backlog, Record};
-use crate::trainer::StreamWatch;
 
 /// Messages taken at a time.
 pub(crate) const BURST: usize = 256;
@@ -44,6 +42,8 @@ pub struct EngineThread {
     pub out: Arc<OutQueue>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// Whether it gets on.
+    pub pulse: Arc<Pulse>,
     /// States checkpointed between two bursts, so that a checkpoint of many series delays no forecast.
     pub slice: usize,
 }
@@ -160,6 +160,11 @@ impl Rounds {
                         *tick = Some(at);
                     }
                 }
+                Message::Reload(reload) => {
+                    engine.flush(effects, record);
+                    engine.reload(*reload, effects);
+                    engine.flush(effects, record);
+                }
                 // While the last one waits for the store, another would only fill memory.
                 Message::Checkpoint => {
                     let last = saving.committed.as_mut();
@@ -173,6 +178,7 @@ impl Rounds {
         engine.quality();
         engine.flush(effects, record);
         engine.backlog.set_waiting(!waiting.is_empty());
+        engine.pulse.beat();
     }
 
     /// At the end: checkpoints a part of what moved, if the store takes it. Without that the next start
@@ -257,7 +263,7 @@ impl EngineThread {
     }
 
     fn quality(&self) {
-        for (stream, _) in self.ingest.streams().enumerate() {
+        for (stream, _) in self.ingest.streams() {
             let quality = self.ingest.engine.quality(stream);
             let metrics = self.metrics.stream(stream);
             if let Some(coverage) = quality.coverage() {
@@ -322,76 +328,11 @@ impl EngineThread {
         }
     }
 
-    fn answer(&mut self, query: Query) {
-        // Whoever asked may have gone away.
-        match query {
-            Query::Series(reply) if reply.is_closed() => {}
-            Query::Series(reply) => drop(reply.send(self.series())),
-            Query::Streams(reply) => drop(reply.send(self.streams())),
-            Query::Handles(reply) => self.handles(reply),
-            Query::Watch(reply) => drop(reply.send(self.watch())),
-        }
-    }
-
-    fn watch(&self) -> Vec<StreamWatch> {
-        let engine = &self.ingest.engine;
-        let watch = |stream| StreamWatch {
-            model: engine.installed(stream).map(|m| m.id),
-            drift: engine.drift(stream),
-            probation: engine.probation(stream),
-        };
-        (0..self.ingest.streams().count()).map(watch).collect()
-    }
-
-    fn handles(&self, reply: oneshot::Sender<hashbrown::HashMap<Arc<str>, forecaster::SeriesHandle>>) {
-        let keys = self.ingest.catalog.iter().map(|e| e.key.clone());
-        drop(reply.send(keys.zip(0..).collect()));
-    }
-
-    fn series(&mut self) -> Vec<SeriesSnapshot> {
-        let Ingest { engine, catalog, .. } = &mut self.ingest;
-        let mut all: Vec<_> = (0..)
-            .zip(catalog.iter())
-            .map(|(handle, entry)| {
-                let steps: Vec<_> = engine.forecast(handle).iter().map(encode::step_json).collect();
-                let model = engine.model_of(handle).map_or(NAIVE, |m| &m.name).to_owned();
-                let series = engine.series(handle);
-                let last = series.and_then(|s| s.last().map(|last| (last, s.state_of_last())));
-                SeriesSnapshot {
-                    key: entry.key.to_string(),
-                    stream: entry.stream_name.to_string(),
-                    labels: catalog::map(&entry.labels),
-                    last: last.map(|(last, (score, anomaly))| LastReading {
-                        time: encode::text(last.time),
-                        value: last.value,
-                        score,
-                        anomaly,
-                    }),
-                    forecast: last.filter(|_| !steps.is_empty()).map(|(last, _)| LastForecast {
-                        origin: encode::text(last.time),
-                        model,
-                        steps,
-                    }),
-                    relative_error: series.and_then(|s| s.relative_error()),
-                }
-            })
-            .collect();
-        all.sort_by(|a, b| a.key.cmp(&b.key));
-        all
-    }
-
-    fn streams(&self) -> Vec<StreamSnapshot> {
-        let engine = &self.ingest.engine;
-        self.ingest
-            .streams()
-            .enumerate()
-            .map(|(stream, name)| StreamSnapshot {
-                stream: name.to_owned(),
-                model: engine.installed(stream).map_or(NAIVE, |m| &m.name).to_owned(),
-                series: self.ingest.catalog.iter().filter(|e| e.stream == stream).count(),
-                relative_error: engine.quality(stream).relative_error(),
-                coverage: engine.quality(stream).coverage(),
-            })
-            .collect()
+    fn reload(&mut self, mut reload: Reload, effects: &mut Effects) {
+        self.out.set_capacity(reload.out);
+        let done = reload.done.take();
+        self.ingest.reload(reload, effects);
+        // Whoever asked may be stopping.
+        done.map(|done| done.send(()));
     }
 }

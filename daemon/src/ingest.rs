@@ -3,6 +3,7 @@
 //! route → decode → engine → rows to store and messages to publish.
 
 mod anomalies;
+mod reload;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use forecaster::{Engine, Reading, SECOND, SeriesHandle, Timestamp, Verdict};
 use hashbrown::HashMap;
 
 use crate::catalog::{self, Catalog, Route};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::encode::{self, ForecastMessage};
 use crate::message::Packet;
 use crate::metrics::{Metrics, Rejection};
@@ -38,6 +39,20 @@ struct StreamPath {
     pattern: Pattern,
     decoder: Decoder,
     timed: bool,
+    /// Whether a reload has not taken it out.
+    active: bool,
+}
+
+impl StreamPath {
+    fn new(settings: &config::Stream, active: bool) -> StreamPath {
+        StreamPath {
+            name: settings.name.as_str().into(),
+            pattern: settings.topic.clone(),
+            decoder: Decoder::new(settings),
+            timed: settings.time.is_some(),
+            active,
+        }
+    }
 }
 
 /// What a message led to, besides the changed states.
@@ -84,20 +99,8 @@ impl Ingest {
     /// An ingest over an engine whose streams are those of the configuration.
     #[must_use]
     pub fn new(config: &Config, engine: Engine, catalog: Catalog, metrics: Arc<Metrics>) -> Ingest {
-        let streams = config
-            .stream
-            .iter()
-            .map(|s| StreamPath {
-                name: s.name.as_str().into(),
-                pattern: s.topic.clone(),
-                decoder: Decoder::new(s),
-                timed: s.time.is_some(),
-            })
-            .collect();
-        for (stream, _) in config.stream.iter().enumerate() {
-            let series = catalog.iter().filter(|e| e.stream == stream).count();
-            metrics.stream(stream).series.set(series as i64);
-        }
+        let streams = reload::paths(config, &[]);
+        reload::count_series(&streams, &catalog, &metrics);
         Ingest {
             streams,
             engine,
@@ -119,9 +122,21 @@ impl Ingest {
         self.streams.get(stream).map_or_else(|| "".into(), |s| s.name.clone())
     }
 
-    /// Names of the streams, by position.
-    pub fn streams(&self) -> impl Iterator<Item = &str> {
-        self.streams.iter().map(|s| &*s.name)
+    /// Number of streams, those that a reload took out among them.
+    #[must_use]
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Positions and names of the streams that are configured now.
+    pub fn streams(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.streams.iter().enumerate().filter(|(_, s)| s.active).map(|(stream, s)| (stream, &*s.name))
+    }
+
+    /// Whether a stream is configured now.
+    #[must_use]
+    pub fn is_active(&self, stream: usize) -> bool {
+        self.streams.get(stream).is_some_and(|s| s.active)
     }
 
     /// Takes in a message. With `store` false its readings are forecast from, not stored.
@@ -150,7 +165,7 @@ impl Ingest {
     }
 
     fn route(&self, stream: usize, topic: &str) -> Option<Route> {
-        let path = self.streams.get(stream)?;
+        let path = self.streams.get(stream).filter(|path| path.active)?;
         let captures = path.pattern.matches(topic)?;
         Some(Route {
             stream,

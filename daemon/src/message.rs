@@ -9,7 +9,9 @@ use hashbrown::HashMap;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::config::Config;
 use crate::record::ModelChange;
+use crate::restore::Restored;
 use crate::trainer::StreamWatch;
 
 /// Permission to acknowledge one packet, once everything in it is durable.
@@ -52,6 +54,8 @@ pub enum Message {
     Query(Query),
     /// From the trainer.
     Trainer(TrainerMessage),
+    /// Another configuration.
+    Reload(Box<Reload>),
     /// Time to checkpoint the series that moved.
     Checkpoint,
     /// Time to look for series that fell silent.
@@ -61,6 +65,21 @@ pub enum Message {
         /// Whether readings could be heard up to now.
         listening: bool,
     },
+}
+
+/// Another configuration for the path of a reading.
+#[derive(Debug)]
+pub struct Reload {
+    /// Streams stand at their positions, those that were taken out among them.
+    pub config: Arc<Config>,
+    /// Which of them are configured now.
+    pub active: Vec<bool>,
+    /// What the store knows of streams behind those that there were; none if there are none.
+    pub restored: Option<Restored>,
+    /// Messages that may wait for the broker.
+    pub out: usize,
+    /// Told once it goes by it.
+    pub done: Option<oneshot::Sender<()>>,
 }
 
 /// Questions about the present, answered from memory.

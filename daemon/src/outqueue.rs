@@ -4,6 +4,7 @@
 //! engine never waits.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -43,7 +44,7 @@ pub struct OutQueue {
     items: Mutex<VecDeque<Outgoing>>,
     changed: Notify,
     closed: watch::Sender<bool>,
-    capacity: usize,
+    capacity: AtomicUsize,
     metrics: Arc<Metrics>,
 }
 
@@ -55,9 +56,14 @@ impl OutQueue {
             items: Mutex::default(),
             changed: Notify::new(),
             closed: watch::Sender::new(false),
-            capacity,
+            capacity: AtomicUsize::new(capacity),
             metrics,
         }
+    }
+
+    /// From the next message on, queues at most so many.
+    pub fn set_capacity(&self, capacity: usize) {
+        self.capacity.store(capacity, Ordering::Relaxed);
     }
 
     /// Takes all messages out of `messages` and queues them, dropping the oldest of those queued
@@ -73,7 +79,7 @@ impl OutQueue {
         }
         let was_empty = items.is_empty();
         items.extend(messages.drain(..));
-        let excess = items.len().saturating_sub(self.capacity);
+        let excess = items.len().saturating_sub(self.capacity.load(Ordering::Relaxed));
         items.drain(..excess).for_each(|m| self.count_dropped(&m));
         drop(items);
         if was_empty {

@@ -5,6 +5,7 @@ mod drift;
 mod probation;
 mod quality;
 mod silence;
+mod streams;
 mod swap;
 
 use std::sync::Arc;

@@ -148,7 +148,7 @@ mod tests {
             (
                 "foo = 1",
                 "foo: unknown key, in the file or as VIDENTE__FOO; allowed here: mqtt, store, spool, http, stream, \
-                 forecast, model, training, models, anomaly, limits",
+                 forecast, model, training, models, anomaly, limits, log",
             ),
             (
                 "[[stream]]\nname='a'\ntopic='b'\nfoo=1",

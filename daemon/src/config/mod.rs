@@ -5,6 +5,7 @@
 
 mod anomaly;
 mod load;
+mod log;
 mod model;
 mod secrets;
 mod spool;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use anomaly::{Anomaly, AnomalyOverride};
 pub use load::{ConfigError, locate};
+pub use log::{Format, Level, Log};
 pub use model::{Cell, Model, Nonlinearity};
 pub use spool::Spool;
 pub use training::{Models, Training};
@@ -25,7 +27,7 @@ pub use training::{Models, Training};
 use crate::topic::Pattern;
 
 /// The whole file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// `[mqtt]`: the broker.
@@ -61,10 +63,13 @@ pub struct Config {
     /// `[limits]`: bounds on what input can make the daemon do.
     #[serde(default)]
     pub limits: Limits,
+    /// `[log]`: what is logged.
+    #[serde(default)]
+    pub log: Log,
 }
 
 /// `[mqtt]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mqtt {
     /// `mqtt://host:port` or `mqtts://host:port`.
@@ -133,7 +138,7 @@ impl TryFrom<String> for Protocol {
 }
 
 /// `[store]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
     /// `postgres://user@host/database` or `sqlite:///path/to/file.db`.
@@ -173,7 +178,7 @@ impl Default for Store {
 }
 
 /// `[http]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
     /// Address and port to listen on.
@@ -202,7 +207,7 @@ impl Default for Http {
 }
 
 /// `[[stream]]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stream {
     /// Name; first part of every series key.
@@ -227,6 +232,14 @@ pub struct Stream {
     /// What differs from `[anomaly]`.
     #[serde(default)]
     pub anomaly: AnomalyOverride,
+}
+
+impl Config {
+    /// Topic filters of the streams.
+    #[must_use]
+    pub fn filters(&self) -> Vec<String> {
+        self.stream.iter().map(|s| s.topic.filter()).collect()
+    }
 }
 
 fn one() -> usize {
@@ -257,7 +270,7 @@ impl TryFrom<String> for Payload {
 }
 
 /// `[forecast]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Forecast {
     /// Topic of the forecasts; must hold `{series}`.
@@ -273,7 +286,7 @@ impl Default for Forecast {
 }
 
 /// `[limits]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Series the daemon takes on; readings of further ones are rejected and counted.

@@ -1,6 +1,6 @@
 //! One connection through rumqttc over either protocol version, with one set of events.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::error::Error;
 use std::time::Duration;
 
@@ -199,6 +199,13 @@ impl Client for TcpClient {
                 client.try_subscribe_many(filters.iter().map(|f| Filter::new(f, qos))).map_err(|_| Refused)
             }
         }
+    }
+
+    fn unsubscribe(&self, filters: &BTreeSet<String>) -> Result<(), Refused> {
+        filters.iter().try_for_each(|filter| match self {
+            TcpClient::V4(client) => client.try_unsubscribe(filter).map_err(|_| Refused),
+            TcpClient::V5(client) => client.try_unsubscribe(filter).map_err(|_| Refused),
+        })
     }
 
     // Never at a higher quality of service: a message the library sets aside because its packet id is

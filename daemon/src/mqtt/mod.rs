@@ -11,6 +11,7 @@ mod link;
 mod options;
 mod outlet;
 mod publisher;
+mod subscriptions;
 mod wire;
 
 pub use publisher::Publisher;

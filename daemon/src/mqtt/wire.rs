@@ -1,5 +1,6 @@
 //! A connection as the inlet and the outlet see it: events on one half, requests on the other.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 
@@ -100,6 +101,9 @@ pub(crate) trait Client: Send + Sync + 'static {
 
     /// Asks for all filters in one packet. Does not wait.
     fn subscribe(&self, filters: &[String], qos: u8) -> Result<(), Refused>;
+
+    /// Asks for no more of what matches these filters. Does not wait.
+    fn unsubscribe(&self, filters: &BTreeSet<String>) -> Result<(), Refused>;
 
     /// Says farewell after all that was requested. Does not wait.
     fn try_disconnect(&self) -> Result<(), Refused>;

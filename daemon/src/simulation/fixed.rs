@@ -46,6 +46,7 @@ impl Bench {
             backlog: Backlog::new(100_000, metrics.store_queue.clone()),
             out: Arc::new(OutQueue::new(1000, metrics.clone())),
             metrics,
+            pulse: Arc::default(),
             slice: 1,
         });
         Bench { rounds, records: recorded, sensors: Sensors::new(), _inbox }

@@ -23,6 +23,7 @@ use crate::config::{self, Config};
 use crate::message::{Message, Query, TrainerMessage};
 use crate::metrics::Metrics;
 use crate::record::ModelChange;
+use crate::reload::Live;
 use crate::store::{Store, Trigger};
 use crate::training::{self, Outcome};
 
@@ -50,8 +51,10 @@ pub struct StreamWatch {
 
 /// See the module.
 pub struct Trainer {
-    /// Configuration.
+    /// The configuration in force, streams by position.
     pub config: Arc<Config>,
+    /// What follows it after a reload.
+    pub live: watch::Receiver<Live>,
     /// Where history comes from and models go.
     pub store: Store,
     /// The engine thread.
@@ -104,18 +107,20 @@ impl Trainer {
         running: &mut Option<Running>,
         giving_up: Arc<AtomicBool>,
     ) -> anyhow::Result<()> {
-        let streams = self.config.stream.clone();
         let mut schedule = Schedule::new(self).await;
         // This daemon runs none yet, so those of its name were cut off.
         self.end_runs_cut_off(training::daemon_owner(&self.config)).await;
-        for (position, stream) in streams.iter().enumerate() {
-            self.take_up_probation(position, stream).await;
+        for (position, stream) in self.streams() {
+            self.take_up_probation(position, &stream).await;
         }
         self.note_runs().await;
         for look in 1_u64.. {
             self.wait(running, &mut schedule).await?;
+            self.follow_reload(&mut schedule).await;
+            let streams = self.streams();
             let watched = self.watch().await?;
-            for ((position, stream), watch) in streams.iter().enumerate().zip(&watched) {
+            for (position, stream) in &streams {
+                let (position, Some(watch)) = (*position, watched.get(*position)) else { continue };
                 // The store may have been away at the start.
                 if watch.probation.is_none() {
                     self.take_up_probation(position, stream).await;
@@ -133,11 +138,10 @@ impl Trainer {
                 self.note_runs().await;
             }
             // By turns, so that one stream whose runs take long does not keep the others waiting for ever.
-            let turns = (0..streams.len()).map(|k| (self.next + k) % streams.len().max(1));
-            for position in turns.collect::<Vec<_>>() {
-                let (Some(stream), Some(watch)) = (streams.get(position), watched.get(position)) else {
-                    continue;
-                };
+            let next = self.next;
+            let (before, from) = streams.split_at(streams.partition_point(|(position, _)| *position < next));
+            for (position, stream) in from.iter().chain(before) {
+                let (position, Some(watch)) = (*position, watched.get(*position)) else { continue };
                 if running.is_none()
                     && let Some(trigger) = schedule.trigger(self, position, stream, watch).await
                 {
@@ -147,6 +151,27 @@ impl Trainer {
             }
         }
         Ok(())
+    }
+
+    /// Positions and settings of the streams that are configured now.
+    fn streams(&self) -> Vec<(usize, config::Stream)> {
+        self.live.borrow().streams().map(|(position, stream)| (position, stream.clone())).collect()
+    }
+
+    /// Goes by the configuration of a reload, if there was one.
+    async fn follow_reload(&mut self, schedule: &mut Schedule) {
+        let Live { config, installed, .. } = match self.live.has_changed() {
+            Ok(true) => self.live.borrow_and_update().clone(),
+            // Nobody reloads any more.
+            Ok(false) | Err(_) => return,
+        };
+        let known = self.config.stream.len();
+        self.installed.extend(installed.get(known..).unwrap_or_default());
+        self.config = config;
+        schedule.follow_reload(self).await;
+        for (position, stream) in self.streams().iter().filter(|(position, _)| *position >= known) {
+            self.take_up_probation(*position, stream).await;
+        }
     }
 
     /// Waits for the next look, or for the run under way to end, and brings its model in.
