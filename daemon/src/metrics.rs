@@ -32,6 +32,8 @@ pub enum Rejection {
     KeyTooLong,
     /// A retained copy on a stream whose time is the time of arrival.
     Retained,
+    /// A Sparkplug metric that no birth has named, or whose type none has told.
+    NoBirth,
     /// The store is away, the queue is full and the broker does not wait (QoS 0).
     StoreFull,
     /// The database takes writes, but not this row.
@@ -40,7 +42,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// All of them, in the order of the enum.
-    pub const ALL: [Rejection; 12] = [
+    pub const ALL: [Rejection; 13] = [
         Rejection::Unparseable,
         Rejection::MissingField,
         Rejection::NotANumber,
@@ -51,6 +53,7 @@ impl Rejection {
         Rejection::SeriesLimit,
         Rejection::KeyTooLong,
         Rejection::Retained,
+        Rejection::NoBirth,
         Rejection::StoreFull,
         Rejection::StoreRefused,
     ];
@@ -69,6 +72,7 @@ impl Rejection {
             Rejection::SeriesLimit => "series_limit",
             Rejection::KeyTooLong => "key_too_long",
             Rejection::Retained => "retained",
+            Rejection::NoBirth => "no_birth",
             Rejection::StoreFull => "store_full",
             Rejection::StoreRefused => "store_refused",
         }

@@ -8,6 +8,7 @@ mod load;
 mod model;
 mod secrets;
 mod spool;
+mod stream;
 mod training;
 mod validate;
 
@@ -20,9 +21,8 @@ pub use anomaly::{Anomaly, AnomalyOverride};
 pub use load::{ConfigError, locate};
 pub use model::{Cell, Model, Nonlinearity};
 pub use spool::Spool;
+pub use stream::{Compression, Payload, Precision, Stream};
 pub use training::{Models, Training};
-
-use crate::topic::Pattern;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -197,61 +197,6 @@ impl Default for Http {
             cert_file: None,
             key_file: None,
             allowed_hosts: Vec::new(),
-        }
-    }
-}
-
-/// `[[stream]]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Stream {
-    /// Name; first part of every series key.
-    pub name: String,
-    /// Topic pattern, `{x}` for one level, `{x...}` for the rest.
-    pub topic: Pattern,
-    /// How payloads are read.
-    #[serde(default)]
-    pub payload: Payload,
-    /// Which fields are series; empty means every numeric leaf.
-    #[serde(default)]
-    pub fields: Vec<String>,
-    /// Field holding the time; none means the time of arrival.
-    #[serde(default)]
-    pub time: Option<String>,
-    /// Time between readings; none means learned per series.
-    #[serde(default, deserialize_with = "optional_duration")]
-    pub interval: Option<Duration>,
-    /// Steps ahead.
-    #[serde(default = "one")]
-    pub horizon: usize,
-    /// What differs from `[anomaly]`.
-    #[serde(default)]
-    pub anomaly: AnomalyOverride,
-}
-
-fn one() -> usize {
-    1
-}
-
-/// Payload formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Payload {
-    /// A bare number; the field is named `value`.
-    Number,
-    /// A JSON document.
-    #[default]
-    Json,
-}
-
-impl TryFrom<String> for Payload {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "number" => Ok(Payload::Number),
-            "json" => Ok(Payload::Json),
-            _ => Err(format!("\"{text}\" is no payload format; write \"json\" or \"number\"")),
         }
     }
 }
