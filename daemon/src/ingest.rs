@@ -184,7 +184,7 @@ impl Ingest {
             metrics.rejected(*reason).inc();
         }
         if let Some(request) = decoded.take_request() {
-            tracing::info!(topic = request.topic, "asked for its births");
+            tracing::debug!(topic = request.topic, "a node is asked for its births");
             effects.outgoing.push(Outgoing {
                 topic: request.topic,
                 payload: request.payload,

@@ -30,7 +30,7 @@ pub enum Rejection {
     SeriesLimit,
     /// The series key would be longer than stores and brokers take.
     KeyTooLong,
-    /// A retained copy on a stream whose time is the time of arrival.
+    /// A retained copy without a time of its own.
     Retained,
     /// A Sparkplug metric that no birth has named, or whose type none has told.
     NoBirth,

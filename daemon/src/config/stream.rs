@@ -366,6 +366,20 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_of_the_readme_are_taken() {
+        let readme = include_str!("../../../README.md");
+        let section = readme.split("\n## ").find(|section| section.starts_with("Payloads\n")).unwrap();
+        let example = section.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let config = Config::parse(example).unwrap();
+        assert_eq!(config.problems(), [""; 0]);
+        assert_eq!(config.stream.len(), 6);
+        for stream in config.stream {
+            let named = format!("{:?}", stream.payload).to_lowercase();
+            assert!(section.contains(&format!("`{named}`")), "{named} has no row");
+        }
+    }
+
+    #[test]
     fn what_each_format_takes() {
         for (topic, keys) in [
             ("t/{x}", "payload = 'tasmota'\nzone = 'America/St_Johns'\nfields = ['DS18B20.Temperature']"),

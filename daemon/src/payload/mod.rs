@@ -147,31 +147,26 @@ impl Decoder {
     }
 
     fn read(&mut self, message: Arrival, out: &mut Decoded) {
-        match &mut self.format {
-            Format::Cbor(shape) => return cbor::decode(shape, message, out),
-            Format::Sparkplug(host) => return host.decode(message, out),
-            _ => {}
-        }
-        let Ok(text) = std::str::from_utf8(message.payload) else {
-            out.reject(Rejection::Unparseable);
-            return;
-        };
-        match &mut self.format {
-            Format::Json(shape) | Format::Zigbee2mqtt(shape) => shape.decode(text, message.at, out),
-            Format::Number => match number(text.trim_ascii()) {
+        match (&mut self.format, std::str::from_utf8(message.payload)) {
+            (Format::Cbor(shape), _) => cbor::decode(shape, message, out),
+            (Format::Sparkplug(host), _) => host.decode(message, out),
+            (_, Err(_)) => out.reject(Rejection::Unparseable),
+            (Format::Json(shape) | Format::Zigbee2mqtt(shape), Ok(text)) => {
+                shape.decode(text, message.at, out)
+            }
+            (Format::Number, Ok(text)) => match number(text.trim_ascii()) {
                 Ok(value) => out.values.push(Value::new(Place::Configured(0), value)),
                 Err(reason) => out.reject(reason),
             },
-            Format::State => match states::home_assistant(text) {
+            (Format::State, Ok(text)) => match states::home_assistant(text) {
                 Ok(value) => out.values.extend(value.map(|v| Value::new(Place::Configured(0), v))),
                 Err(reason) => out.reject(reason),
             },
-            Format::Tasmota(shape) => {
+            (Format::Tasmota(shape), Ok(text)) => {
                 shape.decode(text, message.at, out);
                 tasmota::finish(&self.fields, out);
             }
-            Format::Influx(lines) => lines.decode(text, out),
-            Format::Cbor(_) | Format::Sparkplug(_) => {}
+            (Format::Influx(lines), Ok(text)) => lines.decode(text, out),
         }
     }
 }

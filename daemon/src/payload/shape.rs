@@ -112,8 +112,8 @@ impl Shape {
 
     /// Members of these names hold no readings, unless one is asked for.
     pub(super) fn ignoring(mut self, names: &[&str]) -> Shape {
-        for name in names.iter().filter(|_| self.fields == 0).copied().collect::<Vec<_>>() {
-            self.add(&[name.to_owned()], Target::Ignored);
+        if self.fields == 0 {
+            names.iter().for_each(|name| self.add(&[(*name).to_owned()], Target::Ignored));
         }
         self
     }

@@ -160,6 +160,7 @@ impl Host {
     /// Takes the values of data; false if one refers to what is not known.
     fn data(&self, payload: &Payload, device: Option<&Device>, out: &mut Decoded) -> bool {
         let mut all = true;
+        let unknown = Described::default();
         for bytes in &payload.metrics {
             let Ok(metric) = Metric::decode(bytes.as_slice()) else {
                 out.rejections.push(Rejection::Unparseable);
@@ -168,8 +169,8 @@ impl Host {
             let named = metric.name.as_deref().filter(|name| !name.is_empty());
             let found = match (named, metric.alias) {
                 (Some(name), _) => {
-                    let described = device.and_then(|d| d.by_name(name)).cloned().unwrap_or_default();
-                    self.reading(&metric, name, &described, payload.timestamp, out)
+                    let described = device.and_then(|d| d.by_name(name)).unwrap_or(&unknown);
+                    self.reading(&metric, name, described, payload.timestamp, out)
                 }
                 (None, Some(alias)) => match device.and_then(|d| d.by_alias(alias)) {
                     Some((name, described)) => self.reading(&metric, name, described, payload.timestamp, out),

@@ -11,7 +11,7 @@ const METRICS: usize = 200_000;
 const ASK_EVERY: u64 = 10_000_000;
 
 /// What a birth says of a metric.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Described {
     pub(super) datatype: Option<u32>,
     pub(super) unit: Option<Box<str>>,
