@@ -83,9 +83,9 @@ fn times_by_precision_and_of_arrival() {
 
 #[test]
 fn escapes_and_quotes() {
-    let (readings, rejections) = all(
-        "we\\,ather,loc=a\\=b\\ c te\\ mp=1\n# temp=2\n\nlog msg=\"a \\\"b\\\" m=1,\nx y=2\",n=3 5\np,path=C:\\dir f=1\ndisk,path=/var f=1\n",
-    );
+    let (readings, rejections) = all("we\\,ather,loc=a\\=b\\ c te\\ mp=1\n# temp=2\n\n\
+         log msg=\"a \\\"b\\\" m=1,\nx y=2\",n=3 5\n\
+         p,path=C:\\dir f=1\ndisk,path=/var f=1\n");
     assert_eq!(
         readings,
         [
@@ -161,7 +161,8 @@ proptest! {
         prop_assume!(names.iter().all(|n| special.iter().all(|s| !n.contains(&format!("\\{s}")))));
         let [m, t, v, f] = names.as_slice() else { unreachable!() };
         prop_assume!(!m.starts_with('#'), "a comment");
-        let text = format!("{},{}={} {}=1", quote(m, &[',', ' ']), quote(t, &special), quote(v, &special), quote(f, &special));
+        let series = format!("{},{}={}", quote(m, &[',', ' ']), quote(t, &special), quote(v, &special));
+        let text = format!("{series} {}=1", quote(f, &special));
         let mut out = Decoded::default();
         Lines::new(std::slice::from_ref(f), Precision::Seconds).decode(&text, &mut out);
         prop_assert_eq!(out.rejections(), []);
