@@ -18,9 +18,9 @@ use crate::encode::{self, ForecastMessage};
 use crate::message::Packet;
 use crate::metrics::{Metrics, Rejection};
 use crate::outqueue::{Kind, Outgoing};
-use crate::payload::{Decoded, Decoder, Field};
-use crate::record::WriteBatch;
-use crate::topic::{self, Outputs, Pattern};
+use crate::payload::{Arrival, Decoded, Decoder, Decoding, Field, Naming};
+use crate::record::{NewSeries, WriteBatch};
+use crate::topic::{self, Captures, Outputs};
 
 use anomalies::Steady;
 
@@ -36,20 +36,18 @@ const MAX_KEY: usize = 1024;
 
 struct StreamPath {
     name: Arc<str>,
-    pattern: Pattern,
+    settings: config::Stream,
     decoder: Decoder,
-    timed: bool,
     /// Whether a reload has not taken it out.
     active: bool,
 }
 
 impl StreamPath {
-    fn new(settings: &config::Stream, active: bool) -> StreamPath {
+    fn new(settings: &config::Stream, max_bytes: usize, active: bool) -> StreamPath {
         StreamPath {
             name: settings.name.as_str().into(),
-            pattern: settings.topic.clone(),
-            decoder: Decoder::new(settings),
-            timed: settings.time.is_some(),
+            settings: settings.clone(),
+            decoder: Decoder::new(settings, max_bytes),
             active,
         }
     }
@@ -84,12 +82,12 @@ pub struct Ingest {
     recorded: Vec<bool>,
 }
 
-/// What is the same for all readings of a message.
+/// What a reading has of its message.
 #[derive(Clone, Copy)]
 struct Origin {
     arrived: Instant,
     now: Timestamp,
-    /// The message's own time; none means the time of arrival.
+    /// Its own time; none means the time of arrival.
     time: Option<Timestamp>,
     /// Whether rows may be stored; not if the store is away and the broker would not wait.
     store: bool,
@@ -99,7 +97,7 @@ impl Ingest {
     /// An ingest over an engine whose streams are those of the configuration.
     #[must_use]
     pub fn new(config: &Config, engine: Engine, catalog: Catalog, metrics: Arc<Metrics>) -> Ingest {
-        let streams = reload::paths(config, &[]);
+        let streams = reload::paths(config, &[], Vec::new());
         reload::count_series(&streams, &catalog, &metrics);
         Ingest {
             streams,
@@ -166,20 +164,33 @@ impl Ingest {
 
     fn route(&self, stream: usize, topic: &str) -> Option<Route> {
         let path = self.streams.get(stream).filter(|path| path.active)?;
-        let captures = path.pattern.matches(topic)?;
+        let captures = path.settings.topic.matches(topic)?;
+        let (captures, labels) = match path.decoder.naming(topic, &captures) {
+            Naming::Captures => {
+                let labels = path.settings.topic.labels(&captures);
+                (captures, labels)
+            }
+            Naming::Parts(parts) => {
+                let labels =
+                    parts.iter().map(|(name, part)| ((*name).to_owned(), (*part).to_owned())).collect();
+                (Captures::of(parts.into_iter().map(|(_, part)| part).collect()), labels)
+            }
+            Naming::Nothing => return None,
+        };
         Some(Route {
             stream,
             prefix: topic::key_prefix(&path.name, &captures),
-            labels: catalog::compact(path.pattern.labels(&captures)),
+            labels: catalog::compact(labels),
             configured: vec![None; path.decoder.fields().len()],
             leaves: HashMap::new(),
         })
     }
 
     fn message(&mut self, packet: &Packet, route: &mut Route, store: bool, effects: &mut Effects) {
-        let Some(path) = self.streams.get(route.stream) else { return };
+        let Some(path) = self.streams.get_mut(route.stream) else { return };
         let mut decoded = std::mem::take(&mut self.decoded);
-        path.decoder.decode(&packet.payload, &mut decoded);
+        let arrival = Arrival { topic: &packet.topic, payload: &packet.payload, at: packet.arrived_at };
+        path.decoder.decode(arrival, &mut decoded);
         let metrics = Arc::clone(&self.metrics);
         let metrics = metrics.stream(route.stream);
         metrics.received.inc_by((decoded.readings().len() + decoded.rejections().len()) as u64);
@@ -187,27 +198,30 @@ impl Ingest {
             tracing::debug!(topic = packet.topic, reason = reason.label(), "reading rejected");
             metrics.rejected(*reason).inc();
         }
-        let origin = Origin {
-            arrived: packet.arrived,
-            now: Timestamp(packet.arrived_at),
-            time: decoded.time().map(Timestamp),
-            store,
-        };
-        let refusal = if packet.retained && !path.timed {
-            Some(Rejection::Retained)
-        } else if origin.time.is_some_and(|t| t.0 < EARLIEST) {
-            Some(Rejection::BadTime)
-        } else {
-            None
-        };
-        for (field, value) in decoded.readings() {
-            let taken = match refusal {
-                Some(reason) => Err(reason),
-                None => self
-                    .series(route, field, &mut effects.batch)
-                    .and_then(|handle| self.reading(handle, value, origin, effects)),
+        if let Some(request) = decoded.take_request() {
+            tracing::debug!(topic = request.topic, "a node is asked for its births");
+            effects.outgoing.push(Outgoing {
+                topic: request.topic,
+                payload: request.payload,
+                retain: false,
+                stream: route.stream,
+                kind: Kind::Request,
+                arrived: None,
+            });
+        }
+        for reading in decoded.readings() {
+            let time = reading.time.map(Timestamp);
+            let origin = Origin { arrived: packet.arrived, now: Timestamp(packet.arrived_at), time, store };
+            let taken = if packet.retained && time.is_none() {
+                Err(Rejection::Retained)
+            } else if time.is_some_and(|t| t.0 < EARLIEST) {
+                Err(Rejection::BadTime)
+            } else {
+                self.series(route, reading, &mut effects.batch)
+                    .and_then(|handle| self.reading(handle, reading.value, origin, effects))
             };
             if let Err(reason) = taken {
+                let value = reading.value;
                 tracing::debug!(topic = packet.topic, value, reason = reason.label(), "reading rejected");
                 metrics.rejected(reason).inc();
             }
@@ -219,9 +233,10 @@ impl Ingest {
     fn series(
         &mut self,
         route: &mut Route,
-        field: Field<'_>,
+        reading: Decoding<'_>,
         batch: &mut WriteBatch,
     ) -> Result<SeriesHandle, Rejection> {
+        let field = reading.field;
         let known = match field {
             Field::Configured(position) => route.configured.get(position).copied().flatten(),
             Field::Leaf(name) => route.leaves.get(name).copied(),
@@ -245,8 +260,17 @@ impl Ingest {
             None => {
                 let handle = self.engine.add_series(route.stream);
                 let stream = self.stream_name(route.stream);
-                batch.new_series.push(route.new_series(handle, &stream, name));
-                self.catalog.add(&key, (route.stream, stream), route.labels.clone(), &self.outputs);
+                let labels = catalog::with(&route.labels, reading.labels());
+                // Line protocol has measurement and tags before it.
+                let field = name.rsplit('/').next().unwrap_or(name).to_owned();
+                batch.new_series.push(NewSeries {
+                    handle,
+                    key: key.clone(),
+                    stream: stream.to_string(),
+                    labels: catalog::map(&labels),
+                    field,
+                });
+                self.catalog.add(&key, (route.stream, stream), labels, &self.outputs);
                 self.metrics.stream(route.stream).series.inc();
                 handle
             }

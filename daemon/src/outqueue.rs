@@ -36,6 +36,8 @@ pub enum Kind {
     Forecast,
     /// Begin or end of an anomaly.
     Anomaly,
+    /// A request to whom readings come from.
+    Request,
 }
 
 /// The queue. The engine pushes, the outgoing connection takes.

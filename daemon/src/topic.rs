@@ -49,6 +49,12 @@ impl Level {
 pub struct Captures<'t>(Vec<&'t str>);
 
 impl<'t> Captures<'t> {
+    /// Parts of a topic as if they had been captured.
+    #[must_use]
+    pub fn of(parts: Vec<&'t str>) -> Captures<'t> {
+        Captures(parts)
+    }
+
     /// The values in the pattern's order; the last holds `/` if it captured several levels.
     #[must_use]
     pub fn values(&self) -> &[&'t str] {
@@ -226,6 +232,16 @@ pub(crate) fn push_member(name: &mut String, first: bool, member: &str) {
         name.push('.');
     }
     push_encoded(name, member, |c| unfit_or_escape(c) || c == '.' || c == '/');
+}
+
+/// Appends a name to a key as a part of its own: without `/`, and without the `=` that [`push_value`] follows.
+pub(crate) fn push_part(key: &mut String, name: &str) {
+    push_encoded(key, name, |c| unfit_or_escape(c) || matches!(c, '/' | '='));
+}
+
+/// Appends to a key what stands after a name's `=`.
+pub(crate) fn push_value(key: &mut String, value: &str) {
+    push_encoded(key, value, |c| unfit_or_escape(c) || c == '/');
 }
 
 /// The field name of a JSON path.

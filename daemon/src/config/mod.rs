@@ -9,6 +9,7 @@ mod log;
 mod model;
 mod secrets;
 mod spool;
+mod stream;
 mod training;
 mod validate;
 
@@ -22,9 +23,8 @@ pub use load::{ConfigError, locate};
 pub use log::{Format, Level, Log};
 pub use model::{Cell, Model, Nonlinearity};
 pub use spool::Spool;
+pub use stream::{Compression, Payload, Precision, Stream};
 pub use training::{Models, Training};
-
-use crate::topic::Pattern;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -206,66 +206,11 @@ impl Default for Http {
     }
 }
 
-/// `[[stream]]`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Stream {
-    /// Name; first part of every series key.
-    pub name: String,
-    /// Topic pattern, `{x}` for one level, `{x...}` for the rest.
-    pub topic: Pattern,
-    /// How payloads are read.
-    #[serde(default)]
-    pub payload: Payload,
-    /// Which fields are series; empty means every numeric leaf.
-    #[serde(default)]
-    pub fields: Vec<String>,
-    /// Field holding the time; none means the time of arrival.
-    #[serde(default)]
-    pub time: Option<String>,
-    /// Time between readings; none means learned per series.
-    #[serde(default, deserialize_with = "optional_duration")]
-    pub interval: Option<Duration>,
-    /// Steps ahead.
-    #[serde(default = "one")]
-    pub horizon: usize,
-    /// What differs from `[anomaly]`.
-    #[serde(default)]
-    pub anomaly: AnomalyOverride,
-}
-
 impl Config {
     /// Topic filters of the streams.
     #[must_use]
     pub fn filters(&self) -> Vec<String> {
         self.stream.iter().map(|s| s.topic.filter()).collect()
-    }
-}
-
-fn one() -> usize {
-    1
-}
-
-/// Payload formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Payload {
-    /// A bare number; the field is named `value`.
-    Number,
-    /// A JSON document.
-    #[default]
-    Json,
-}
-
-impl TryFrom<String> for Payload {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "number" => Ok(Payload::Number),
-            "json" => Ok(Payload::Json),
-            _ => Err(format!("\"{text}\" is no payload format; write \"json\" or \"number\"")),
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Effects, Ingest, StreamPath};
 use crate::catalog::Catalog;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::message::Reload;
 use crate::metrics::Metrics;
 use crate::record::NewSeries;
@@ -38,7 +38,7 @@ impl Ingest {
         }
         // What was decided by the patterns and fields of before.
         self.routes.clear();
-        self.streams = paths(&config, &active);
+        self.streams = paths(&config, &active, std::mem::take(&mut self.streams));
         count_series(&self.streams, &self.catalog, &self.metrics);
     }
 
@@ -61,10 +61,16 @@ impl Ingest {
     }
 }
 
-/// The way into each stream; into one that is not active nothing gets.
-pub(super) fn paths(config: &Config, active: &[bool]) -> Vec<StreamPath> {
+/// The way into each stream; into one that is not active nothing gets. Decoders of streams that are as before
+/// know what they knew.
+pub(super) fn paths(config: &Config, active: &[bool], before: Vec<StreamPath>) -> Vec<StreamPath> {
     let active = active.iter().copied().chain(std::iter::repeat(true));
-    config.stream.iter().zip(active).map(|(settings, active)| StreamPath::new(settings, active)).collect()
+    let mut before = before.into_iter();
+    let path = |(settings, active): (&config::Stream, bool)| match before.next() {
+        Some(path) if path.settings == *settings => StreamPath { active, ..path },
+        _ => StreamPath::new(settings, config.mqtt.max_packet_bytes, active),
+    };
+    config.stream.iter().zip(active).map(path).collect()
 }
 
 /// Sets `vidente_series`.

@@ -21,8 +21,10 @@ pub enum Rejection {
     SeriesLimit,
     /// The series key would be longer than stores and brokers take.
     KeyTooLong,
-    /// A retained copy on a stream whose time is the time of arrival.
+    /// A retained copy without a time of its own.
     Retained,
+    /// A Sparkplug metric that no birth has named, or whose type none has told.
+    NoBirth,
     /// The store is away, the queue is full and the broker does not wait (QoS 0).
     StoreFull,
     /// The database takes writes, but not this row.
@@ -31,7 +33,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// All of them, in the order of the enum.
-    pub const ALL: [Rejection; 12] = [
+    pub const ALL: [Rejection; 13] = [
         Rejection::Unparseable,
         Rejection::MissingField,
         Rejection::NotANumber,
@@ -42,6 +44,7 @@ impl Rejection {
         Rejection::SeriesLimit,
         Rejection::KeyTooLong,
         Rejection::Retained,
+        Rejection::NoBirth,
         Rejection::StoreFull,
         Rejection::StoreRefused,
     ];
@@ -60,6 +63,7 @@ impl Rejection {
             Rejection::SeriesLimit => "series_limit",
             Rejection::KeyTooLong => "key_too_long",
             Rejection::Retained => "retained",
+            Rejection::NoBirth => "no_birth",
             Rejection::StoreFull => "store_full",
             Rejection::StoreRefused => "store_refused",
         }
