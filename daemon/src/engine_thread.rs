@@ -8,17 +8,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::catalog;
-use crate::encode;
-use crate::ingest::{Effects, Ingest, NAIVE};
-use crate::message::{
-    LastForecast, LastReading, Message, Packet, Query, SeriesSnapshot, StreamSnapshot, TrainerMessage,
-};
+use crate::feed::Listeners;
+use crate::ingest::{Effects, Ingest};
+use crate::message::{Message, Packet, TrainerMessage};
 use crate::metrics::Metrics;
 use crate::outqueue::OutQueue;
 use crate::record::{ModelChange, StateRow};
 use crate::recorder::{Backlog, Record};
-use crate::trainer::StreamWatch;
 
 /// Messages taken at a time.
 pub(crate) const BURST: usize = 256;
@@ -46,6 +42,8 @@ pub struct EngineThread {
     pub metrics: Arc<Metrics>,
     /// States checkpointed between two bursts, so that a checkpoint of many series delays no forecast.
     pub slice: usize,
+    /// Who hears what is published.
+    pub listeners: Listeners,
 }
 
 /// What stands between two bursts.
@@ -154,6 +152,7 @@ impl Rounds {
                     engine.flush(effects, record);
                 }
                 Message::Tick { at, listening } => {
+                    engine.listeners.prune();
                     // While the store is away and memory is full, the inlet takes nothing in.
                     let listening = listening && waiting.is_empty() && engine.backlog.has_room();
                     if engine.ingest.silences(at, listening, LOOKS, effects) {
@@ -243,6 +242,7 @@ impl EngineThread {
     }
 
     fn flush(&mut self, effects: &mut Effects, record: &mut Record) {
+        self.listeners.hear(&effects.outgoing);
         self.out.push_all(&mut effects.outgoing);
         // What moved with these readings comes before states that were taken after them.
         let states = std::mem::take(&mut record.batch);
@@ -320,78 +320,5 @@ impl EngineThread {
         if saving.due == 0 {
             saving.hand_over(record);
         }
-    }
-
-    fn answer(&mut self, query: Query) {
-        // Whoever asked may have gone away.
-        match query {
-            Query::Series(reply) if reply.is_closed() => {}
-            Query::Series(reply) => drop(reply.send(self.series())),
-            Query::Streams(reply) => drop(reply.send(self.streams())),
-            Query::Handles(reply) => self.handles(reply),
-            Query::Watch(reply) => drop(reply.send(self.watch())),
-        }
-    }
-
-    fn watch(&self) -> Vec<StreamWatch> {
-        let engine = &self.ingest.engine;
-        let watch = |stream| StreamWatch {
-            model: engine.installed(stream).map(|m| m.id),
-            drift: engine.drift(stream),
-            probation: engine.probation(stream),
-        };
-        (0..self.ingest.streams().count()).map(watch).collect()
-    }
-
-    fn handles(&self, reply: oneshot::Sender<hashbrown::HashMap<Arc<str>, forecaster::SeriesHandle>>) {
-        let keys = self.ingest.catalog.iter().map(|e| e.key.clone());
-        drop(reply.send(keys.zip(0..).collect()));
-    }
-
-    fn series(&mut self) -> Vec<SeriesSnapshot> {
-        let Ingest { engine, catalog, .. } = &mut self.ingest;
-        let mut all: Vec<_> = (0..)
-            .zip(catalog.iter())
-            .map(|(handle, entry)| {
-                let steps: Vec<_> = engine.forecast(handle).iter().map(encode::step_json).collect();
-                let model = engine.model_of(handle).map_or(NAIVE, |m| &m.name).to_owned();
-                let series = engine.series(handle);
-                let last = series.and_then(|s| s.last().map(|last| (last, s.state_of_last())));
-                SeriesSnapshot {
-                    key: entry.key.to_string(),
-                    stream: entry.stream_name.to_string(),
-                    labels: catalog::map(&entry.labels),
-                    last: last.map(|(last, (score, anomaly))| LastReading {
-                        time: encode::text(last.time),
-                        value: last.value,
-                        score,
-                        anomaly,
-                    }),
-                    forecast: last.filter(|_| !steps.is_empty()).map(|(last, _)| LastForecast {
-                        origin: encode::text(last.time),
-                        model,
-                        steps,
-                    }),
-                    relative_error: series.and_then(|s| s.relative_error()),
-                }
-            })
-            .collect();
-        all.sort_by(|a, b| a.key.cmp(&b.key));
-        all
-    }
-
-    fn streams(&self) -> Vec<StreamSnapshot> {
-        let engine = &self.ingest.engine;
-        self.ingest
-            .streams()
-            .enumerate()
-            .map(|(stream, name)| StreamSnapshot {
-                stream: name.to_owned(),
-                model: engine.installed(stream).map_or(NAIVE, |m| &m.name).to_owned(),
-                series: self.ingest.catalog.iter().filter(|e| e.stream == stream).count(),
-                relative_error: engine.quality(stream).relative_error(),
-                coverage: engine.quality(stream).coverage(),
-            })
-            .collect()
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::clock;
 use crate::config::Config;
 use crate::engine_thread::EngineThread;
+use crate::feed::Listeners;
 use crate::ingest::Ingest;
 use crate::message::Message;
 use crate::metrics::Metrics;
@@ -200,6 +201,7 @@ impl<W: World> Path<W> {
             out: out.clone(),
             metrics: metrics.clone(),
             slice: bounds.slice,
+            listeners: Listeners::default(),
         };
         let ended = world.clone().engine(thread);
         tasks.spawn("engine", async move {

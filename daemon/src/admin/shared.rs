@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
@@ -11,35 +10,54 @@ const PART: u32 = 10;
 /// Longest pause between two answers.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// An answer that is expensive to make. It is never older than the question.
-#[derive(Debug, Default)]
-pub(super) struct Shared(Mutex<Option<Made>>);
+/// How long to let the engine alone after something that was begun then.
+pub(super) fn pause(begun: Instant) -> Duration {
+    LONGEST.min((PART - 1) * begun.elapsed())
+}
+
+/// An answer that is expensive to make.
+#[derive(Debug)]
+pub(super) struct Shared<T>(Mutex<Option<Made<T>>>);
 
 #[derive(Debug)]
-struct Made {
+struct Made<T> {
     /// When it was begun.
     begun: Instant,
     /// When the next may be begun.
     next: Instant,
-    answer: Option<Bytes>,
+    answer: Option<T>,
 }
 
-impl Shared {
-    /// The answer that another question has caused meanwhile, or one made by `make`.
-    pub(super) async fn get(&self, make: impl Future<Output = Option<Bytes>>) -> Option<Bytes> {
-        let asked = Instant::now();
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Shared(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Shared<T> {
+    /// The answer that another question has caused meanwhile, or one made by `make`; never older than the
+    /// question.
+    pub(super) async fn get(&self, make: impl Future<Output = Option<T>>) -> Option<T> {
+        self.since(Instant::now(), make).await
+    }
+
+    /// An answer that is at most so old, or one made by `make`.
+    pub(super) async fn recent(&self, age: Duration, make: impl Future<Output = Option<T>>) -> Option<T> {
+        let now = Instant::now();
+        self.since(now.checked_sub(age).unwrap_or(now), make).await
+    }
+
+    async fn since(&self, oldest: Instant, make: impl Future<Output = Option<T>>) -> Option<T> {
         let mut made = self.0.lock().await;
         if let Some(made) = &*made {
-            if made.begun >= asked {
+            if made.begun >= oldest {
                 return made.answer.clone();
             }
             sleep_until(made.next).await;
         }
         let begun = Instant::now();
         let answer = make.await;
-        let ended = Instant::now();
-        let next = ended + LONGEST.min((PART - 1) * (ended - begun));
-        *made = Some(Made { begun, next, answer: answer.clone() });
+        *made = Some(Made { begun, next: Instant::now() + pause(begun), answer: answer.clone() });
         answer
     }
 }
@@ -48,6 +66,7 @@ impl Shared {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use axum::body::Bytes;
     use futures_util::future::join_all;
     use tokio::sync::Notify;
 
@@ -84,5 +103,18 @@ mod tests {
         };
         tokio::join!(ask(), later);
         assert_eq!(begun.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_recent_enough_will_do() {
+        let (shared, made) = (Shared::default(), AtomicU32::new(0));
+        let make = || async { Some(made.fetch_add(1, Ordering::Relaxed)) };
+        let second = Duration::from_secs(1);
+        assert_eq!(shared.recent(second, make()).await, Some(0));
+        tokio::time::advance(second / 2).await;
+        assert_eq!(shared.recent(second, make()).await, Some(0));
+        assert_eq!(shared.get(make()).await, Some(1));
+        tokio::time::advance(second * 2).await;
+        assert_eq!(shared.recent(second, make()).await, Some(2));
     }
 }

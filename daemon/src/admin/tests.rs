@@ -11,10 +11,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::message::{LastForecast, LastReading, SeriesSnapshot, StreamSnapshot};
+use crate::message::{Expert, LastForecast, LastReading, SeriesPart, SeriesSnapshot, StreamSnapshot};
 use crate::secret::Secret;
 
 mod limits;
+mod live;
 
 /// Pages of the keys it is given, as `{"key":…,"history":…}`; an error for the key `broken/x`; never an answer for `stuck/x`.
 struct Book(Vec<&'static str>, Arc<Mutex<Vec<String>>>);
@@ -108,6 +109,11 @@ fn engine() -> mpsc::Sender<Message> {
             match query {
                 Query::Series(answer) => answer.send(vec![series()]).map_err(|_| ()).unwrap(),
                 Query::Handles(_) | Query::Watch(_) => unreachable!(),
+                Query::Part { reply, .. } => reply.send(SeriesPart::default()).map_err(|_| ()).unwrap(),
+                Query::Listen { reply, .. } => reply.send(false).unwrap(),
+                Query::Experts { reply, .. } => {
+                    reply.send(Some(vec![Expert { name: "naive", weight: 1.0 }])).map_err(|_| ()).unwrap();
+                }
                 Query::Streams(answer) => answer
                     .send(vec![StreamSnapshot {
                         stream: "climate".into(),
@@ -165,7 +171,8 @@ async fn a_series_is_found_by_its_key_raw_or_encoded() {
         ("a%2Fb%20c%2F%C3%A4", "a/b c/ä"),
     ] {
         let answer = server.get(&format!("/api/v1/series/{path}"), "").await;
-        assert_eq!(answer.json(), json!({ "key": key, "history": 200 }), "{path}");
+        let experts = json!([{ "name": "naive", "weight": 1.0 }]);
+        assert_eq!(answer.json(), json!({ "key": key, "history": 200, "experts": experts }), "{path}");
     }
     // A raw key with a percent sign of its own is asked for to the letter.
     let answer = server.get("/api/v1/series/a/50%25/x", "").await;
@@ -241,8 +248,16 @@ async fn metrics_are_prometheus_text() {
 #[tokio::test]
 async fn the_token_guards_everything_but_the_probes() {
     let server = Server::start(Some("s3cret"), engine()).await;
-    let paths =
-        ["/metrics", "/api/v1/series", "/api/v1/series/a/b", "/api/v1/streams", "/api/v1/nothing", "/x"];
+    let paths = [
+        "/metrics",
+        "/api/v1/series",
+        "/api/v1/series/a/b",
+        "/api/v1/streams",
+        "/api/v1/overview",
+        "/api/v1/events?series=a%2Fb",
+        "/api/v1/nothing",
+        "/x",
+    ];
     for path in paths {
         for wrong in [
             "",
@@ -259,7 +274,8 @@ async fn the_token_guards_everything_but_the_probes() {
             assert_eq!(answer.status, 401, "{path} {wrong:?}");
             assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer"));
         }
-        let answer = server.get(&format!("{path}?token=s3cret"), "").await;
+        let sign = if path.contains('?') { '&' } else { '?' };
+        let answer = server.get(&format!("{path}{sign}token=s3cret"), "").await;
         assert_eq!(answer.status, 401, "a token in the address would end up in logs");
         let answer = server.get(path, "authorization: bearer s3cret\r\n").await;
         assert_ne!(answer.status, 401, "{path}");
@@ -274,12 +290,12 @@ async fn the_token_guards_everything_but_the_probes() {
 async fn the_page_needs_no_token_and_holds_no_data() {
     let open = Server::start(None, engine()).await;
     let locked = Server::start(Some("s3cret"), engine()).await;
-    for path in ["/", "/assets/page.js", "/assets/chart.js", "/assets/page.css", "/assets/plotly.js"] {
+    for path in ["/", "/assets/page.js", "/assets/api.js", "/assets/page.css", "/assets/plotly.js"] {
         let page = locked.get(path, "").await;
         assert_eq!(page.status, 200, "{path}");
         assert_eq!(page.body, open.get(path, "").await.body, "{path} is the same for all");
     }
-    let page = locked.get("/assets/page.js", "").await.body;
+    let page = locked.get("/assets/api.js", "").await.body;
     assert!(page.contains("sessionStorage") && page.contains("headers.authorization = `Bearer ${token}`"));
     assert!(locked.get("/", "").await.body.contains("id=\"login\""));
 }
@@ -338,16 +354,20 @@ async fn the_page_and_its_parts_come_from_the_binary_and_are_cached_by_tag() {
     assert_eq!(index.header("content-type"), Some("text/html; charset=utf-8"));
     // Everything that the page names is there, and it names nothing elsewhere.
     let named = |text: &str| -> Vec<String> {
-        text.split('"')
-            .filter_map(|part| part.strip_prefix("assets/"))
-            .map(|name| format!("/assets/{name}"))
-            .collect()
+        let name = |part: &str| part.strip_prefix("assets/").or(part.strip_prefix("./")).map(str::to_owned);
+        text.split('"').filter_map(name).map(|name| format!("/assets/{name}")).collect()
     };
     let mut assets = named(&index.body);
-    for script in ["/assets/page.js", "/assets/chart.js"] {
-        assets.extend(named(&server.get(script, "").await.body));
+    let mut at = 0;
+    while let Some(asset) = assets.get(at).cloned() {
+        // Scripts name others.
+        if asset != "/assets/plotly.js" {
+            let more = named(&server.get(&asset, "").await.body);
+            assets.extend(more.into_iter().filter(|a| !assets.contains(a)).collect::<Vec<_>>());
+        }
+        at += 1;
     }
-    for expected in ["/assets/page.css", "/assets/page.js", "/assets/icon.svg", "/assets/plotly.js"] {
+    for expected in ["/assets/page.css", "/assets/series.js", "/assets/icon.svg", "/assets/plotly.js"] {
         assert!(assets.iter().any(|a| a == expected), "{expected} in {assets:?}");
     }
     for path in assets {
