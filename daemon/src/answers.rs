@@ -136,7 +136,8 @@ impl EngineThread {
         self.listeners.add_series(topics, mailbox);
         engine.forecast(handle);
         let series = engine.series(handle);
-        if let Some((last, (score, anomaly))) = series.and_then(|s| s.last().map(|l| (l, s.state_of_last()))) {
+        if let Some((last, (score, anomaly))) = series.and_then(|s| s.last().map(|l| (l, s.state_of_last())))
+        {
             let message = ForecastMessage {
                 origin: last.time,
                 model: engine.model_of(handle).map_or(NAIVE, |m| &m.name),

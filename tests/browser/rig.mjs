@@ -73,11 +73,13 @@ url = "sqlite://${dir}/vidente.db"
 dir = "${dir}/spool"
 [training]
 every = "off"
+max_readings = 5000
 [model]
 hidden = 8
 [anomaly]
 alarms_per_week = 60
 warm_up = 30
+min_deviation = 50.0
 [[stream]]
 name = "climate"
 topic = "sensors/{site}/{device}/climate"
@@ -85,6 +87,7 @@ fields = ["temperature"]
 time = "ts"
 interval = "60s"
 horizon = 12
+anomaly = { silence_after = "off" }
 [[stream]]
 name = "pulse"
 topic = "pulse/{device...}"
@@ -135,7 +138,7 @@ function vidente() {
 
 /** A page, and everything it complains about. */
 export async function open(browser, url, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: "en-GB", timezoneId: "Europe/Berlin", ...options });
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: "en-GB", timezoneId: "Etc/GMT-1", ...options });
   const page = await context.newPage();
   const complaints = [];
   page.on("pageerror", (error) => complaints.push(`error: ${error}`));

@@ -46,7 +46,10 @@ fn what_is_published_is_told_and_a_stop_ends_it() -> Result<()> {
     let told = last(&told, "forecast")?;
     assert!(close(&told, Reading { series: 0, position: 30 }), "{told}");
     published.wait_for(COUNT * 31)?;
-    let same = published.messages().into_iter().any(|m| serde_json::from_slice::<Value>(&m.payload).ok().as_ref() == Some(&told));
+    let same = published
+        .messages()
+        .into_iter()
+        .any(|m| serde_json::from_slice::<Value>(&m.payload).ok().as_ref() == Some(&told));
     assert!(same, "it is what was published");
     assert!(all.until("dev10")?.contains("event: overview"));
 

@@ -1,8 +1,7 @@
 // One series as Plotly figures: readings, what was forecast for them, how far off that was, and what comes next.
 // Names of series never get in here, so nothing from outside is ever taken for markup.
 
-// Plotly draws dates as if everything were UTC: this makes it show the viewer's own time.
-export const local = (ms) => ms - new Date(ms).getTimezoneOffset() * 60_000;
+// Times are given as milliseconds: Plotly shows such in the viewer's own time.
 
 let loading;
 export function library() {
@@ -51,18 +50,20 @@ function line(points, most, y) {
   const x = [], ys = [];
   for (const run of runs(points, most)) {
     if (x.length) { x.push(null); ys.push(null); }
-    for (const p of run) { x.push(local(p.at)); ys.push(y(p)); }
+    for (const p of run) { x.push(p.at); ys.push(y(p)); }
   }
   return { x, y: ys, mode: "lines" };
 }
+
+const alone = (points, most) => runs(points, most).filter((run) => run.length === 1).flat();
 
 // The area between two quantiles, closed, one patch for each run without gaps.
 function area(points, most, low, high, fillcolor, extra) {
   const x = [], y = [];
   for (const run of runs(points, most)) {
     if (x.length) { x.push(null); y.push(null); }
-    for (const p of run) { x.push(local(p.at)); y.push(p[high]); }
-    for (const p of run.toReversed()) { x.push(local(p.at)); y.push(p[low]); }
+    for (const p of run) { x.push(p.at); y.push(p[high]); }
+    for (const p of run.toReversed()) { x.push(p.at); y.push(p[low]); }
   }
   return { x, y, mode: "lines", line: { width: 0 }, fill: "toself", fillcolor, hoverinfo: "skip", ...extra };
 }
@@ -109,6 +110,7 @@ export function history(past, cursor, revision) {
   const narrow = matchMedia("(max-width: 760px)").matches;
   const onTime = readings.filter((r) => !r.late);
   const flagged = onTime.filter((r) => r.flagged);
+  const usual = reach(onTime) / 2.5;
 
   const data = [
     area(ahead, most, "q05", "q95", translucent(c.band, 0.2), { name: narrow ? "90, 50 %" : "90 % and 50 % interval", legendgroup: "band" }),
@@ -121,8 +123,10 @@ export function history(past, cursor, revision) {
     },
   ];
   const dots = (points, y, name, marker, extra) => points.length && data.push({
-    x: points.map((r) => local(r.at)), y: points.map(y), mode: "markers", name, marker, hoverinfo: "none", ...extra,
+    x: points.map((r) => r.at), y: points.map(y), mode: "markers", name, marker, hoverinfo: "none", ...extra,
   });
+  // A line of one point is not seen.
+  dots(alone(onTime, most), (r) => r.value, "", { color: c.reading, size: 4 }, { showlegend: false });
   dots(readings.filter((r) => r.late), (r) => r.value, "Came late", { symbol: "circle-open", color: c.muted, size: 6 });
   dots(flagged, (r) => r.value, "Flagged", { color: c.alarm, size: 8, line: { color: c.surface, width: 1.5 } });
 
@@ -132,15 +136,15 @@ export function history(past, cursor, revision) {
   const below = { xaxis: "x", yaxis: "y2", showlegend: false };
   data.push(area(band, most, "low", "high", translucent(c.band, 0.14), below));
   data.push({
-    ...line(judged, most, (r) => r.value - r.forecast.q50), line: { color: c.muted, width: 1.1, shape: "hvh" },
-    fill: judged.length > 1 ? "tozeroy" : "none", fillcolor: translucent(c.muted, 0.15), hoverinfo: "none", ...below,
+    type: "bar", x: judged.map((r) => r.at), y: judged.map((r) => r.value - r.forecast.q50), hoverinfo: "none",
+    width: Number.isFinite(usual) ? 0.8 * usual : undefined,
+    marker: { color: judged.map((r) => (r.flagged ? c.alarm : c.muted)), line: { width: 0 } }, ...below,
   });
-  dots(flagged.filter((r) => r.forecast), (r) => r.value - r.forecast.q50, "", { color: c.alarm, size: 6 }, below);
 
   const first = readings[0]?.at ?? 0, edge = newest?.at ?? 0;
   const shapes = episodes.filter((e) => readings.length && e.end > first).map((e) => ({
     type: "rect", yref: "paper", y0: 0, y1: 1, layer: "below", line: { width: 0 },
-    x0: local(Math.max(e.at, first)), x1: local(Math.min(e.end, Math.max(edge, e.at))),
+    x0: Math.max(e.at, first), x1: Math.min(e.end, Math.max(edge, e.at)),
     fillcolor: e.kind === "silence" ? translucent(c.muted, 0.16) : translucent(c.alarm, 0.1),
   }));
   shapes.push({
@@ -148,7 +152,7 @@ export function history(past, cursor, revision) {
   });
   if (cursor) {
     shapes.push({
-      type: "line", yref: "paper", y0: 0, y1: 1, x0: local(cursor.at), x1: local(cursor.at),
+      type: "line", yref: "paper", y0: 0, y1: 1, x0: cursor.at, x1: cursor.at,
       line: { color: c.ink, width: 1, dash: "dot" },
     });
   }
@@ -156,7 +160,7 @@ export function history(past, cursor, revision) {
   return {
     data,
     layout: {
-      ...layout(c, revision), shapes, hovermode: "x", showlegend: true,
+      ...layout(c, revision), shapes, barmode: "overlay", hovermode: "x", showlegend: true,
       legend: { bgcolor: "rgba(0,0,0,0)", orientation: "h", x: 0, y: 1.01, yanchor: "bottom", font: { color: c.muted, size: narrow ? 11 : 12 }, itemsizing: "constant" },
       xaxis: { ...axes(c), type: "date", anchor: "y2", nticks: narrow ? 4 : undefined },
       yaxis: { ...axes(c), domain: [0.33, 1], nticks: 6 },
@@ -170,12 +174,16 @@ export function horizon(past, revision) {
   const c = colours();
   const { readings, steps } = past;
   const onTime = readings.filter((r) => !r.late);
-  const newest = onTime.at(-1);
+  const newest = onTime.at(-1), most = reach(onTime);
   const before = onTime.slice(-Math.max(6, Math.min(36, 2 * steps.length)));
   return {
     data: [
       ...(newest && steps.length ? fan(c, steps, newest) : []),
-      { ...line(before, reach(onTime), (r) => r.value), line: { color: c.reading, width: 1.7 }, hoverinfo: "none" },
+      { ...line(before, most, (r) => r.value), line: { color: c.reading, width: 1.7 }, hoverinfo: "none" },
+      {
+        x: alone(before, most).map((r) => r.at), y: alone(before, most).map((r) => r.value), mode: "markers",
+        marker: { color: c.reading, size: 5 }, hoverinfo: "none",
+      },
     ],
     layout: {
       ...layout(c, revision), dragmode: false, hovermode: false,

@@ -39,7 +39,11 @@ export function change(relative) {
 const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
+const time = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+
 export const moment = (at) => full.format(at);
+/** Without the day where it is near. */
+export const clock = (at) => (Math.abs(at - Date.now()) < 43_200_000 ? time : full).format(at);
 export const date = (at) => day.format(at);
 
 export function span(ms) {

@@ -33,7 +33,7 @@ export function start(hear) {
 function halt() {
   stop?.();
   stop = null;
-  waiting.length = 0;
+  waiting.splice(0).forEach((row) => { row.asked = false; });
 }
 export { halt as stop };
 
@@ -243,9 +243,11 @@ function showAll(overview) {
     const focused = document.activeElement;
     body.replaceChildren(...order);
     if (focused instanceof HTMLElement && body.contains(focused)) focused.focus({ preventScroll: true });
+    forgetRows();
+  }
+  if (order.some((tr) => !tr.row.asked)) {
     seen.disconnect();
     order.filter((tr) => !tr.row.asked).forEach((tr) => seen.observe(tr));
-    forgetRows();
   }
   const { total, matching, offset } = overview;
   setText($("count"), matching === total ? count(total) : `${count(matching)} of ${count(total)}`);

@@ -1,8 +1,8 @@
 // One series: its past from the store, and from then on each forecast and anomaly as it is published.
 
 import { api, listen, pathOf } from "./api.js";
-import { config, history, horizon, library, local } from "./chart.js";
-import { $, age, change, date, element, formatter, moment, parts, percent, setText, span } from "./format.js";
+import { config, history, horizon, library } from "./chart.js";
+import { $, age, change, clock, date, element, formatter, moment, parts, percent, setText, span } from "./format.js";
 
 /** Least time between two drawings, and between two looks into the store. */
 const DRAW_EVERY = 300;
@@ -14,6 +14,8 @@ let key = "", stop = null;
 let past = null;
 let looks = 0, lookedAt = 0, cursor = null, drawing = 0;
 let latest = null;
+/** Whether the chart tells of the pointer; one that was cleared does no more. */
+let hovered = false;
 
 const chosen = () => Number($("history").value);
 
@@ -54,7 +56,7 @@ export { halt as stop };
 
 function clear(wanted) {
   key = wanted;
-  [past, latest, cursor, lookedAt] = [null, null, null, 0];
+  [past, latest, cursor, lookedAt, hovered] = [null, null, null, 0, false];
   window.Plotly?.purge($("chart"));
   window.Plotly?.purge($("fan"));
   const { stream, where, field } = parts(key);
@@ -262,14 +264,14 @@ function cells(...texts) {
 function showSteps() {
   const format = number();
   $("steps").replaceChildren(...past.steps.map((s) =>
-    cells(moment(s.at), ...["q05", "q25", "q50", "q75", "q95"].map((q) => format(s[q])))));
+    cells(clock(s.at), ...["q05", "q25", "q50", "q75", "q95"].map((q) => format(s[q])))));
 }
 
 function showFigures() {
   if (!$("figures").open) return;
   const format = number();
   $("figures-rows").replaceChildren(...past.readings.slice(-FIGURES).reverse().map((r) => cells(
-    moment(r.at), format(r.value), r.forecast ? format(r.forecast.q50) : "–",
+    clock(r.at), format(r.value), r.forecast ? format(r.forecast.q50) : "–",
     r.forecast ? `${format(r.forecast.q05)} to ${format(r.forecast.q95)}` : "–",
     r.forecast ? format(r.value - r.forecast.q50) : "–", r.late ? "late" : r.flagged ? "flagged" : "")));
 }
@@ -337,14 +339,14 @@ function point(reading) {
   }
 }
 
-let hovered = false;
 function hover() {
   if (hovered) return;
   hovered = true;
   $("chart").on("plotly_hover", ({ points }) => {
-    const x = points[0]?.x, ms = typeof x === "number" ? x : Date.parse(`${String(x).replace(" ", "T")}Z`);
+    // The viewer's own time, as Plotly writes it.
+    const x = points[0]?.x, ms = typeof x === "number" ? x : Date.parse(String(x).replace(" ", "T"));
     const near = past?.readings.reduce((best, r) =>
-      !best || Math.abs(local(r.at) - ms) < Math.abs(local(best.at) - ms) ? r : best, null);
+      !best || Math.abs(r.at - ms) < Math.abs(best.at - ms) ? r : best, null);
     if (near && near !== cursor) point(near);
   });
 }

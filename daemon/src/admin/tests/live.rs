@@ -25,7 +25,9 @@ fn row(n: usize) -> SeriesRow {
 
 /// An engine that knows so many series and gives them in parts; who listens to a series or to all is handed
 /// out. Counts the parts.
-fn lively(series: usize) -> (mpsc::Sender<Message>, mpsc::UnboundedReceiver<Arc<Mailbox>>, Arc<Mutex<usize>>) {
+fn lively(
+    series: usize,
+) -> (mpsc::Sender<Message>, mpsc::UnboundedReceiver<Arc<Mailbox>>, Arc<Mutex<usize>>) {
     let (sender, mut messages) = mpsc::channel(8);
     let (listening, listeners) = mpsc::unbounded_channel();
     let parts = Arc::new(Mutex::new(0));
@@ -52,7 +54,9 @@ fn lively(series: usize) -> (mpsc::Sender<Message>, mpsc::UnboundedReceiver<Arc<
                     }
                     let _ = reply.send(known);
                 }
-                Query::Series(_) | Query::Handles(_) | Query::Watch(_) | Query::Experts { .. } => unreachable!(),
+                Query::Series(_) | Query::Handles(_) | Query::Watch(_) | Query::Experts { .. } => {
+                    unreachable!()
+                }
             }
         }
     });
