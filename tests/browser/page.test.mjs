@@ -22,6 +22,8 @@ const rows = () => page.$$eval("#rows tr", (all) => all.map((tr) => ({
 const focused = () => page.evaluate(() => document.activeElement?.title || document.activeElement?.id);
 const text = (id, of = page) => of.locator(`#${id}`).innerText();
 const fits = (of) => of.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+const trends = (of, count) => of.$$eval("#rows path", (all, count) =>
+  all.slice(0, count).every((p) => p.getAttribute("d")), count);
 const api = async (path) => (await fetch(`${daemon.url}api/v1/${path}`)).json();
 const goTo = async (series) => {
   await page.evaluate((key) => { location.hash = encodeURIComponent(key); }, series);
@@ -73,7 +75,7 @@ test("what needs attention comes first, and all is counted", async () => {
   assert.equal(await text("total-silent"), "1");
   assert.match(await text("streams"), /climate[\s\S]*pulse/);
   assert.equal(await text("status"), "Live");
-  await until("the trends in sight", () => page.$$eval("#rows path", (all) => all.slice(0, 8).every((p) => p.getAttribute("d"))));
+  await until("the trends in sight", () => trends(page, 8));
   await shot("overview-light");
 });
 
@@ -157,7 +159,7 @@ test("news come by themselves, and nothing is asked again and again", async () =
   await sleep(3000);
   page.off("request", note);
   assert.equal(asked.filter((path) => path === "/api/v1/events").length, 1, asked.join(" "));
-  assert.ok(asked.filter((path) => path === "/api/v1/series" || path === "/api/v1/overview").length === 0, asked.join(" "));
+  assert.ok(!asked.includes("/api/v1/series") && !asked.includes("/api/v1/overview"), asked.join(" "));
   assert.equal(await page.evaluate(() => globalThis.same), true, "it was not loaded anew");
   await page.press("#search", "Escape");
   await until("the newest trouble first", async () => (await rows())[0]?.key === key(9, 1));
@@ -179,11 +181,14 @@ test("one series, with all that is known of it", async () => {
     const chart = document.getElementById("chart");
     const of = (name) => chart.data.find((t) => t.name === name);
     return {
-      readings: of("Readings").y.filter((y) => y !== null).length, flagged: of("Flagged").y, residuals: chart.data.some((t) => t.type === "bar" && t.x.length > 100),
-      shaded: chart.layout.shapes.filter((s) => s.type === "rect").length, fan: document.getElementById("fan").data.length,
+      readings: of("Readings").y.filter((y) => y !== null).length,
+      flagged: of("Flagged").y,
+      residuals: chart.data.some((t) => t.type === "bar" && t.x.length > 100),
+      shaded: chart.layout.shapes.filter((s) => s.type === "rect").length,
+      fan: document.getElementById("fan").data.length,
     };
   });
-  assert.deepEqual([drawn.readings, drawn.flagged, drawn.residuals, drawn.shaded, drawn.fan], [HISTORY + 1, [400], true, 1, 6]);
+  assert.deepEqual(drawn, { readings: HISTORY + 1, flagged: [400], residuals: true, shaded: 1, fan: 6 });
 
   const answer = await api(`series/${FLAGGED}`);
   // The axis shows the viewer's own time: it ends with the fan, twelve minutes after the last reading.
@@ -204,7 +209,7 @@ test("one series, with all that is known of it", async () => {
 test("the crosshair follows keys and pointer, and a table has the same figures", async () => {
   await page.focus("#chart");
   await page.keyboard.press("End");
-  await page.waitForFunction(() => /reading 400.*residual.*flagged/.test(document.getElementById("readout").textContent));
+  await until("the last reading", async () => /reading 400.*residual.*flagged/.test(await text("readout")));
   const last = await text("readout");
   await page.keyboard.press("ArrowLeft");
   await page.waitForFunction((last) => document.getElementById("readout").textContent !== last, last);
@@ -269,12 +274,13 @@ test("dark and light, as the system or as chosen", async () => {
   await page.evaluate(() => scrollTo(0, 0));
   await shot("overview-dark");
   await goTo(FLAGGED);
-  await until("a dark chart", () => page.evaluate(() => document.getElementById("chart").layout.paper_bgcolor === "#151c25"));
+  const paper = () => page.evaluate(() => document.getElementById("chart").layout.paper_bgcolor);
+  await until("a dark chart", async () => (await paper()) === "#151c25");
   await until("the fan", async () => (await page.$$("#steps tr")).length === 12);
   await shot("series-dark", page, { fullPage: true });
   await page.click("#theme");
   assert.equal(await ground(page), light);
-  await until("a light chart", () => page.evaluate(() => document.getElementById("chart").layout.paper_bgcolor === "#ffffff"));
+  await until("a light chart", async () => (await paper()) === "#ffffff");
   await page.reload();
   assert.equal(await ground(page), light, "the choice is kept");
   await page.evaluate(() => document.activeElement.blur());
@@ -288,14 +294,15 @@ test("dark and light, as the system or as chosen", async () => {
 });
 
 test("phones, down to 360 pixels", async () => {
-  for (const [name, width, height, colorScheme] of [["phone", 390, 844, "light"], ["phone-dark", 390, 844, "dark"], ["narrow", 360, 640, "light"]]) {
+  const phones = [["phone", 390, 844, "light"], ["phone-dark", 390, 844, "dark"], ["narrow", 360, 640, "light"]];
+  for (const [name, width, height, colorScheme] of phones) {
     const phone = await open(browser, daemon.url, {
       viewport: { width, height }, isMobile: true, hasTouch: true, deviceScaleFactor: 2, colorScheme,
     });
     await phone.page.waitForSelector("#rows tr");
     await shot(`${name}-overview`, phone.page);
     await phone.page.locator("#rows tr").nth(2).scrollIntoViewIfNeeded();
-    await until("the trends", () => phone.page.$$eval("#rows path", (all) => all.slice(0, 3).every((p) => p.getAttribute("d"))));
+    await until("the trends", () => trends(phone.page, 3));
     assert.ok(await fits(phone.page) <= 0, `overview at ${width}`);
     await phone.page.tap("#rows tr:first-child");
     await phone.page.waitForSelector("#series:not([hidden]) #chart .main-svg");

@@ -116,8 +116,8 @@ ${extra}`);
     const browser = await chromium.launch({
       executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
       args: [
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync",
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
       ],
     });
     this.#ends.push(() => browser.close());
@@ -138,23 +138,29 @@ function vidente() {
 
 /** A page, and everything it complains about. */
 export async function open(browser, url, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: "en-GB", timezoneId: "Etc/GMT-1", ...options });
+  const context = await browser.newContext({
+    viewport: { width: 1280, height: 900 }, locale: "en-GB", timezoneId: "Etc/GMT-1", ...options,
+  });
   const page = await context.newPage();
   const complaints = [];
   page.on("pageerror", (error) => complaints.push(`error: ${error}`));
   page.on("console", (message) => {
-    if (["error", "warning"].includes(message.type())) complaints.push(`${message.type()}: ${message.text()} ${message.location().url}`);
+    if (!["error", "warning"].includes(message.type())) return;
+    complaints.push(`${message.type()}: ${message.text()} ${message.location().url}`);
   });
   page.on("dialog", (dialog) => {
     complaints.push(`dialog: ${dialog.message()}`);
     dialog.dismiss();
   });
   page.on("request", (request) => {
-    if (!request.url().startsWith(url) && !/^(data|blob):/.test(request.url())) complaints.push(`asks elsewhere: ${request.url()}`);
+    const asked = request.url();
+    if (!asked.startsWith(url) && !/^(data|blob):/.test(asked)) complaints.push(`asks elsewhere: ${asked}`);
   });
   await page.addInitScript(() => {
     globalThis.violations = [];
-    document.addEventListener("securitypolicyviolation", (e) => globalThis.violations.push(`${e.violatedDirective} ${e.blockedURI}`));
+    document.addEventListener("securitypolicyviolation", (e) => {
+      globalThis.violations.push(`${e.violatedDirective} ${e.blockedURI}`);
+    });
   });
   if (process.env.PAGE) await serveFrom(process.env.PAGE, context, url);
   await page.goto(url);
@@ -168,8 +174,11 @@ async function serveFrom(folder, context, url) {
     const path = join(folder, name);
     if (!existsSync(path)) return route.continue();
     const { "content-security-policy": policy } = (await route.fetch({ url })).headers();
-    return route.fulfill({ path, headers: { "content-security-policy": policy, "content-type": KINDS[extname(name)] } });
+    const headers = { "content-security-policy": policy, "content-type": KINDS[extname(name)] };
+    return route.fulfill({ path, headers });
   });
 }
 
-const KINDS = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
+const KINDS = {
+  ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml",
+};

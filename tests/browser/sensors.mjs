@@ -25,7 +25,8 @@ function temperature(series, minute) {
   return 20 + (series % 7) + 3 * Math.sin((2 * Math.PI * minute) / 90 + series) + 0.4 * (noise - Math.floor(noise));
 }
 
-const reading = (at, value) => JSON.stringify({ ts: new Date(at).toISOString(), temperature: Number(value.toFixed(3)) });
+const reading = (at, value) =>
+  JSON.stringify({ ts: new Date(at).toISOString(), temperature: Number(value.toFixed(3)) });
 export const topic = (site, device) => `sensors/site${site}/dev${device}/climate`;
 export const key = (site, device) => `climate/site${site}/dev${device}/temperature`;
 
@@ -49,7 +50,10 @@ export class Sensors {
         sent.push(this.send(at, reading(this.begin + minute * MINUTE, temperature(series, minute))));
       }
       if (minute < 40) {
-        for (const name of HOSTILE) sent.push(this.send(`sensors/hostile/${name.replaceAll("/", "∕")}/climate`, reading(this.begin + minute * MINUTE, minute % 5)));
+        for (const name of HOSTILE) {
+          const to = `sensors/hostile/${name.replaceAll("/", "∕")}/climate`;
+          sent.push(this.send(to, reading(this.begin + minute * MINUTE, minute % 5)));
+        }
       }
       await Promise.all(sent);
       sent = [];

@@ -146,7 +146,7 @@ impl Board {
             if ended || rows.len() >= total {
                 return Some(Arc::new(Board::new(streams, rows)));
             }
-            sleep(pause(begun)).await;
+            sleep(pause(begun.elapsed())).await;
         }
     }
 

@@ -10,9 +10,9 @@ const PART: u32 = 10;
 /// Longest pause between two answers.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// How long to let the engine alone after something that was begun then.
-pub(super) fn pause(begun: Instant) -> Duration {
-    LONGEST.min((PART - 1) * begun.elapsed())
+/// How long to let the engine alone after something that took so long.
+pub(super) fn pause(took: Duration) -> Duration {
+    LONGEST.min((PART - 1) * took)
 }
 
 /// An answer that is expensive to make.
@@ -23,8 +23,8 @@ pub(super) struct Shared<T>(Mutex<Option<Made<T>>>);
 struct Made<T> {
     /// When it was begun.
     begun: Instant,
-    /// When the next may be begun.
-    next: Instant,
+    /// When it was ready.
+    ended: Instant,
     answer: Option<T>,
 }
 
@@ -38,26 +38,31 @@ impl<T: Clone> Shared<T> {
     /// The answer that another question has caused meanwhile, or one made by `make`; never older than the
     /// question.
     pub(super) async fn get(&self, make: impl Future<Output = Option<T>>) -> Option<T> {
-        self.since(Instant::now(), make).await
+        let asked = Instant::now();
+        self.find(|made| made.begun >= asked, make).await
     }
 
-    /// An answer that is at most so old, or one made by `make`.
+    /// An answer that was ready at most so long ago, or one made by `make`.
     pub(super) async fn recent(&self, age: Duration, make: impl Future<Output = Option<T>>) -> Option<T> {
-        let now = Instant::now();
-        self.since(now.checked_sub(age).unwrap_or(now), make).await
+        let asked = Instant::now();
+        self.find(|made| made.ended + age >= asked, make).await
     }
 
-    async fn since(&self, oldest: Instant, make: impl Future<Output = Option<T>>) -> Option<T> {
+    async fn find(
+        &self,
+        will_do: impl FnOnce(&Made<T>) -> bool,
+        make: impl Future<Output = Option<T>>,
+    ) -> Option<T> {
         let mut made = self.0.lock().await;
         if let Some(made) = &*made {
-            if made.begun >= oldest {
+            if will_do(made) {
                 return made.answer.clone();
             }
-            sleep_until(made.next).await;
+            sleep_until(made.ended + pause(made.ended - made.begun)).await;
         }
         let begun = Instant::now();
         let answer = make.await;
-        *made = Some(Made { begun, next: Instant::now() + pause(begun), answer: answer.clone() });
+        *made = Some(Made { begun, ended: Instant::now(), answer: answer.clone() });
         answer
     }
 }

@@ -39,7 +39,8 @@ export async function api(path, signal) {
 // A path that reads well in a proxy's log, unless a browser would take a level for "up".
 export function pathOf(key) {
   const levels = key.split("/");
-  return levels.some((l) => l === "." || l === "..") ? encodeURIComponent(key) : levels.map(encodeURIComponent).join("/");
+  const up = levels.some((l) => l === "." || l === "..");
+  return up ? encodeURIComponent(key) : levels.map(encodeURIComponent).join("/");
 }
 
 /** Splits what comes into events; the bytes may be cut anywhere. */

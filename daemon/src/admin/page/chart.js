@@ -113,9 +113,14 @@ export function history(past, cursor, revision) {
   const usual = reach(onTime) / 2.5;
 
   const data = [
-    area(ahead, most, "q05", "q95", translucent(c.band, 0.2), { name: narrow ? "90, 50 %" : "90 % and 50 % interval", legendgroup: "band" }),
+    area(ahead, most, "q05", "q95", translucent(c.band, 0.2), {
+      name: narrow ? "90, 50 %" : "90 % and 50 % interval", legendgroup: "band",
+    }),
     area(ahead, most, "q25", "q75", translucent(c.band, 0.32), { showlegend: false, legendgroup: "band" }),
-    { ...line(ahead, most, (f) => f.q50), name: narrow ? "Forecast" : "Forecast one step before", line: { color: c.band, width: 1.2 }, hoverinfo: "none" },
+    {
+      ...line(ahead, most, (f) => f.q50), name: narrow ? "Forecast" : "Forecast one step before",
+      line: { color: c.band, width: 1.2 }, hoverinfo: "none",
+    },
     ...(newest && steps.length ? fan(c, steps, newest) : []),
     {
       ...line(onTime, most, (r) => r.value), mode: onTime.length > 150 ? "lines" : "lines+markers", name: "Readings",
@@ -132,7 +137,7 @@ export function history(past, cursor, revision) {
 
   // Residuals: bars from zero, and the half widths of the interval as a band around it.
   const judged = onTime.filter((r) => r.forecast);
-  const band = judged.map((r) => ({ at: r.at, low: r.forecast.q05 - r.forecast.q50, high: r.forecast.q95 - r.forecast.q50 }));
+  const band = judged.map(({ at, forecast: f }) => ({ at, low: f.q05 - f.q50, high: f.q95 - f.q50 }));
   const below = { xaxis: "x", yaxis: "y2", showlegend: false };
   data.push(area(band, most, "low", "high", translucent(c.band, 0.14), below));
   data.push({
@@ -144,7 +149,7 @@ export function history(past, cursor, revision) {
   const first = readings[0]?.at ?? 0, edge = newest?.at ?? 0;
   const shapes = episodes.filter((e) => readings.length && e.end > first).map((e) => ({
     type: "rect", yref: "paper", y0: 0, y1: 1, layer: "below", line: { width: 0 },
-    x0: Math.max(e.at, first), x1: Math.min(e.end, Math.max(edge, e.at)),
+    x0: Math.max(e.at, first), x1: Math.min(e.end, Math.max(edge, e.at + (Number.isFinite(usual) ? usual : 0))),
     fillcolor: e.kind === "silence" ? translucent(c.muted, 0.16) : translucent(c.alarm, 0.1),
   }));
   shapes.push({
@@ -161,7 +166,10 @@ export function history(past, cursor, revision) {
     data,
     layout: {
       ...layout(c, revision), shapes, barmode: "overlay", hovermode: "x", showlegend: true,
-      legend: { bgcolor: "rgba(0,0,0,0)", orientation: "h", x: 0, y: 1.01, yanchor: "bottom", font: { color: c.muted, size: narrow ? 11 : 12 }, itemsizing: "constant" },
+      legend: {
+        bgcolor: "rgba(0,0,0,0)", orientation: "h", x: 0, y: 1.01, yanchor: "bottom", itemsizing: "constant",
+        font: { color: c.muted, size: narrow ? 11 : 12 },
+      },
       xaxis: { ...axes(c), type: "date", anchor: "y2", nticks: narrow ? 4 : undefined },
       yaxis: { ...axes(c), domain: [0.33, 1], nticks: 6 },
       yaxis2: { ...axes(c), domain: [0, 0.25], nticks: 3, title: narrow ? undefined : title("Residual") },

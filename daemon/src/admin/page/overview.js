@@ -63,7 +63,8 @@ function streamCard(stream) {
   const facts = [`${count(stream.series)} series`];
   for (const kind of ["flagged", "silent"]) if (stream[kind]) facts.push(`${count(stream[kind])} ${kind}`);
   if (stream.coverage !== null) facts.push(`90 % interval holds ${percent(stream.coverage)}`);
-  return element("article", "card", element("h2", "name", stream.stream), headline, element("p", "facts", facts.join(" · ")));
+  const name = element("h2", "name", stream.stream);
+  return element("article", "card", name, headline, element("p", "facts", facts.join(" · ")));
 }
 
 function showStreams(streams) {
@@ -134,7 +135,8 @@ function makeRow(key) {
   cell("score", "Score", element("span", "meter", fill), scoreText);
   const error = cell("num error", "To naive");
   const reading = cell("num muted reading");
-  const row = { key, tr, link, flag, path, last, median, interval, fill, scoreText, error, reading, points: [], asked: false };
+  const cells = { link, flag, path, last, median, interval, fill, scoreText, error, reading };
+  const row = { key, tr, ...cells, points: [], asked: false };
   rows.set(key, row);
   return row;
 }
@@ -191,8 +193,8 @@ function drawSpark(row) {
   const values = points.map((p) => p.value);
   const low = Math.min(...values), height = Math.max(...values) - low || 1;
   const from = points[0].at, width = points.at(-1).at - from || 1;
-  const at = (p) => `${((100 * (p.at - from)) / width).toFixed(1)} ${(26 - (24 * (p.value - low)) / height).toFixed(1)}`;
-  row.path.setAttribute("d", `M${points.map(at).join("L")}`);
+  const x = (p) => ((100 * (p.at - from)) / width).toFixed(1), y = (p) => (26 - (24 * (p.value - low)) / height).toFixed(1);
+  row.path.setAttribute("d", `M${points.map((p) => `${x(p)} ${y(p)}`).join("L")}`);
 }
 
 // The trend before this page was opened comes from the store, for rows as they come into view.

@@ -62,7 +62,8 @@ function clear(wanted) {
   const { stream, where, field } = parts(key);
   setText($("name"), where ? `${where} / ${field}` : field);
   setText($("labels"), stream);
-  for (const id of ["last", "age", "next", "interval", "score", "model", "error", "inside"]) setText($(`fact-${id}`), "–");
+  const facts = ["last", "age", "next", "interval", "score", "model", "error", "inside"];
+  for (const id of facts) setText($(`fact-${id}`), "–");
   for (const id of ["steps", "experts", "anomalies", "models", "figures-rows"]) $(id).replaceChildren();
   $("state").hidden = true;
   note("");
@@ -91,6 +92,7 @@ async function look() {
   }
 }
 
+const endOf = (anomaly) => (anomaly.ended_at ? Date.parse(anomaly.ended_at) : Infinity);
 const timed = (f) => ({ ...f, at: Date.parse(f.time), from: Date.parse(f.origin) });
 
 function take(page) {
@@ -101,7 +103,7 @@ function take(page) {
     readings,
     ahead: page.forecasts.filter((f) => f.step === 1).map(timed).sort((a, b) => a.at - b.at),
     steps: before?.steps ?? [],
-    episodes: page.anomalies.map((a) => ({ ...a, at: Date.parse(a.time), end: a.ended_at ? Date.parse(a.ended_at) : Infinity })),
+    episodes: page.anomalies.map((a) => ({ ...a, at: Date.parse(a.time), end: endOf(a) })),
   };
   // The store may lag behind what was heard.
   if (before) {
@@ -111,7 +113,8 @@ function take(page) {
     past.ahead.sort((a, b) => a.at - b.at);
   }
   if (latest) follow(latest);
-  setText($("labels"), [page.stream, ...Object.entries(page.labels).map(([name, value]) => `${name} ${value}`)].join(" · "));
+  const labels = Object.entries(page.labels).map(([name, value]) => `${name} ${value}`);
+  setText($("labels"), [page.stream, ...labels].join(" · "));
   showExperts(page.experts ?? []);
   showModels(page.models);
   showAnomalies();
@@ -156,11 +159,12 @@ function onAnomaly(anomaly) {
   const at = Date.parse(anomaly.since);
   let episode = past.episodes.find((e) => e.kind === anomaly.kind && e.at === at);
   if (!episode) {
-    episode = { kind: anomaly.kind, time: anomaly.since, at, value: anomaly.reading.value, score: anomaly.score, ...anomaly.interval };
+    const { kind, since: time, reading: { value }, score, interval } = anomaly;
+    episode = { kind, time, at, value, score, ...interval };
     past.episodes.push(episode);
   }
   episode.ended_at = anomaly.ended_at;
-  episode.end = anomaly.ended_at ? Date.parse(anomaly.ended_at) : Infinity;
+  episode.end = endOf(anomaly);
   showAnomalies();
   refresh();
 }
@@ -281,13 +285,16 @@ function showExperts(experts) {
   $("experts").replaceChildren(...shown.map(({ name, weight }) => {
     const bar = element("i");
     bar.style.transform = `scaleX(${weight})`;
-    return element("li", "", element("span", "", name), element("span", "meter", bar), element("b", "", percent(weight)));
+    const share = element("b", "", percent(weight));
+    return element("li", "", element("span", "", name), element("span", "meter", bar), share);
   }));
   if (!shown.length) $("experts").append(element("li", "none", "Nothing is forecast yet."));
 }
 
 function showModels(models) {
-  const words = { probation: "on probation", confirmed: "proved itself", rolled_back: "rolled back", superseded: "followed by another" };
+  const words = {
+    probation: "on probation", confirmed: "proved itself", rolled_back: "rolled back", superseded: "followed by another",
+  };
   $("models").replaceChildren(...models.map((m) => {
     const error = change(m.relative_error ?? NaN);
     const facts = [`since ${date(Date.parse(m.promoted_at))}`, words[m.status] ?? m.status];
@@ -297,7 +304,8 @@ function showModels(models) {
     gain.title = "Error over the naive forecast's";
     return element("li", "", element("span", "what", m.name), gain, element("span", "muted", facts.join(" · ")));
   }));
-  if (!models.length) $("models").append(element("li", "none", "No model has been trained yet: the online experts forecast alone."));
+  if (models.length) return;
+  $("models").append(element("li", "none", "No model has been trained yet: the online experts forecast alone."));
 }
 
 function showAnomalies() {
@@ -305,7 +313,8 @@ function showAnomalies() {
   const newest = [...past.episodes].sort((a, b) => b.at - a.at).slice(0, 12);
   $("anomalies").replaceChildren(...newest.map((e) => {
     const silence = e.kind === "silence";
-    const facts = [date(e.at), e.end === Infinity ? "lasts" : e.end > e.at ? `for ${span(e.end - e.at)}` : "one reading"];
+    const lasted = e.end === Infinity ? "lasts" : e.end > e.at ? `for ${span(e.end - e.at)}` : "one reading";
+    const facts = [date(e.at), lasted];
     if (!silence && Number.isFinite(e.q05)) facts.push(`expected ${format(e.q05)} to ${format(e.q95)}`);
     return element("li", e.end === Infinity ? "open" : "",
       element("span", "what", silence ? "Silence" : `Value ${format(e.value)}`),
@@ -324,7 +333,10 @@ function say(reading) {
   }
   const format = number(), f = reading.forecast;
   const facts = [moment(reading.at), `reading ${format(reading.value)}`];
-  if (f) facts.push(`forecast ${format(f.q50)}`, `90 %: ${format(f.q05)} to ${format(f.q95)}`, `residual ${format(reading.value - f.q50)}`);
+  if (f) {
+    const residual = format(reading.value - f.q50);
+    facts.push(`forecast ${format(f.q50)}`, `90 %: ${format(f.q05)} to ${format(f.q95)}`, `residual ${residual}`);
+  }
   if (reading.late) facts.push("came late");
   if (reading.flagged) facts.push("flagged");
   setText($("readout"), facts.join(" · "));
