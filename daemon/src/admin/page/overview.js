@@ -193,7 +193,8 @@ function drawSpark(row) {
   const values = points.map((p) => p.value);
   const low = Math.min(...values), height = Math.max(...values) - low || 1;
   const from = points[0].at, width = points.at(-1).at - from || 1;
-  const x = (p) => ((100 * (p.at - from)) / width).toFixed(1), y = (p) => (26 - (24 * (p.value - low)) / height).toFixed(1);
+  const x = (p) => ((100 * (p.at - from)) / width).toFixed(1);
+  const y = (p) => (26 - (24 * (p.value - low)) / height).toFixed(1);
   row.path.setAttribute("d", `M${points.map((p) => `${x(p)} ${y(p)}`).join("L")}`);
 }
 

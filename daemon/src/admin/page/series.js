@@ -293,7 +293,8 @@ function showExperts(experts) {
 
 function showModels(models) {
   const words = {
-    probation: "on probation", confirmed: "proved itself", rolled_back: "rolled back", superseded: "followed by another",
+    probation: "on probation", confirmed: "proved itself", rolled_back: "rolled back",
+    superseded: "followed by another",
   };
   $("models").replaceChildren(...models.map((m) => {
     const error = change(m.relative_error ?? NaN);
