@@ -219,6 +219,7 @@ test("the crosshair follows keys and pointer, and a table has the same figures",
   await page.mouse.move(box.x + box.width / 3, box.y + box.height / 2);
   await page.waitForFunction((kept) => document.getElementById("readout").textContent !== kept, kept);
   await page.click("#figures summary");
+  await page.waitForSelector("#figures-rows tr");
   const [first] = await page.$$eval("#figures-rows tr", (all) => all.map((tr) => tr.innerText));
   assert.match(first, /400[\s\S]*flagged/);
   await page.click("#figures summary");
