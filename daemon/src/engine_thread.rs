@@ -1,8 +1,6 @@
 //! The engine's thread: takes messages one burst at a time, hands rows to the recorder and forecasts
 //! to the outgoing queue. It waits for nobody.
 
-mod answers;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::feed::Listeners;
 use crate::ingest::{Effects, Ingest};
 use crate::message::{Message, Packet, Reload, TrainerMessage};
 use crate::metrics::Metrics;
@@ -46,6 +45,8 @@ pub struct EngineThread {
     pub pulse: Arc<Pulse>,
     /// States checkpointed between two bursts, so that a checkpoint of many series delays no forecast.
     pub slice: usize,
+    /// Who hears what is published.
+    pub listeners: Listeners,
 }
 
 /// What stands between two bursts.
@@ -154,6 +155,7 @@ impl Rounds {
                     engine.flush(effects, record);
                 }
                 Message::Tick { at, listening } => {
+                    engine.listeners.prune();
                     // While the store is away and memory is full, the inlet takes nothing in.
                     let listening = listening && waiting.is_empty() && engine.backlog.has_room();
                     if engine.ingest.silences(at, listening, LOOKS, effects) {
@@ -249,6 +251,7 @@ impl EngineThread {
     }
 
     fn flush(&mut self, effects: &mut Effects, record: &mut Record) {
+        self.listeners.hear(&effects.outgoing);
         self.out.push_all(&mut effects.outgoing);
         // What moved with these readings comes before states that were taken after them.
         let states = std::mem::take(&mut record.batch);

@@ -137,6 +137,13 @@ impl Ingest {
         self.streams.get(stream).is_some_and(|s| s.active)
     }
 
+    /// Topics of a series' forecasts and of its anomalies.
+    #[must_use]
+    pub fn topics(&self, handle: SeriesHandle) -> Option<[String; 2]> {
+        let entry = self.catalog.get(handle)?;
+        Some([entry.forecast_topic.to_string(), self.outputs.anomaly(&entry.key)])
+    }
+
     /// Takes in a message. With `store` false its readings are forecast from, not stored.
     pub fn packet(&mut self, packet: &Packet, store: bool, effects: &mut Effects) {
         if let Some(mut routes) = self.routes.remove(packet.topic.as_str()) {

@@ -1,6 +1,7 @@
 //! Vidente: a streaming forecasting daemon for sensors that publish over MQTT.
 
 pub mod admin;
+mod answers;
 pub mod app;
 pub mod catalog;
 mod chance;
@@ -11,6 +12,7 @@ pub mod config;
 pub mod demo;
 pub mod encode;
 pub mod engine_thread;
+pub mod feed;
 pub mod ingest;
 pub mod logging;
 pub mod message;

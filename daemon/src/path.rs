@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::clock;
 use crate::config::Config;
 use crate::engine_thread::EngineThread;
+use crate::feed::Listeners;
 use crate::ingest::Ingest;
 use crate::message::Message;
 use crate::metrics::Metrics;
@@ -212,6 +213,7 @@ impl<W: World> Path<W> {
             metrics: metrics.clone(),
             pulse,
             slice: bounds.slice,
+            listeners: Listeners::default(),
         };
         let ended = world.clone().engine(thread);
         tasks.spawn("engine", async move {

@@ -16,8 +16,9 @@ use super::tables::Tables;
 use crate::catalog::Catalog;
 use crate::clock;
 use crate::engine_thread::{EngineThread, Rounds};
+use crate::feed::{Listeners, Mailbox};
 use crate::ingest::Ingest;
-use crate::message::{Message, Packet, TrainerMessage};
+use crate::message::{Message, Packet, Query, TrainerMessage};
 use crate::metrics::Metrics;
 use crate::outqueue::OutQueue;
 use crate::record::{Cause, ModelChange, Promotion};
@@ -48,6 +49,7 @@ impl Bench {
             metrics,
             pulse: Arc::default(),
             slice: 1,
+            listeners: Listeners::default(),
         });
         Bench { rounds, records: recorded, sensors: Sensors::new(), _inbox }
     }
@@ -143,6 +145,51 @@ fn no_checkpoint_while_the_last_is_uncommitted() {
     }
     bench.burst([Message::Checkpoint]);
     assert_eq!(states(&bench.rest()), 2);
+}
+
+#[test]
+fn who_listens_is_told_what_is_published_and_the_overview_what_is_there() {
+    const KEY: &str = "climate/0/t";
+    let mut bench = Bench::new();
+    bench.readings(30);
+    let listen = |key: Option<&str>| {
+        let (mailbox, (reply, known)) = (Arc::new(Mailbox::default()), oneshot::channel());
+        let query = Query::Listen { key: key.map(str::to_owned), mailbox: mailbox.clone(), reply };
+        (mailbox, known, Message::Query(query))
+    };
+    let (one, mut known, to_one) = listen(Some(KEY));
+    let (none, mut unknown, to_none) = listen(Some("climate/0/none"));
+    let (all, _, to_all) = listen(None);
+    bench.burst([to_one, to_none, to_all]);
+    assert_eq!((known.try_recv(), unknown.try_recv()), (Ok(true), Ok(false)));
+    let told = |mailbox: &Mailbox| {
+        mailbox.take().forecast.map(|text| serde_json::from_slice::<serde_json::Value>(&text).unwrap())
+    };
+    let begin = told(&one).unwrap();
+    assert_eq!((&begin["series"], begin["steps"].as_array().map(Vec::len)), (&KEY.into(), Some(2)));
+
+    bench.readings(1);
+    let next = told(&one).unwrap();
+    assert_eq!(next["origin"], begin["steps"][0]["time"]);
+    assert_eq!((told(&none), told(&all)), (None, None), "of all, anomalies alone are told");
+
+    let ((reply, mut part), (replied, mut experts)) = (oneshot::channel(), oneshot::channel());
+    let queries = [Query::Part { from: 0, reply }, Query::Experts { key: KEY.to_owned(), reply: replied }];
+    bench.burst(queries.map(Message::Query));
+    let part = part.try_recv().unwrap();
+    assert_eq!((part.total, part.rows.len()), (2, 2));
+    let row = part.rows.iter().find(|row| &*row.key == KEY).unwrap();
+    assert_eq!(row.last.unwrap().value, next["reading"]["value"]);
+    let first = &next["steps"][0];
+    assert_eq!(row.next.unwrap().map(Some), ["q05", "q50", "q95"].map(|level| first[level].as_f64()));
+    assert_eq!(row.silent_since, None);
+    let experts = experts.try_recv().unwrap().unwrap();
+    assert!(experts.iter().any(|e| e.name == "naive") && experts.iter().all(|e| e.name != "network 1"));
+    assert!((experts.iter().map(|e| e.weight).sum::<f32>() - 1.0).abs() < 1e-4, "{experts:?}");
+
+    drop(one);
+    bench.burst([Message::Tick { at: clock::steady(), listening: true }]);
+    bench.readings(1);
 }
 
 /// What happens to a daemon that has subscribed.

@@ -23,7 +23,7 @@ use std::borrow::Cow;
 
 pub use error::{StoreError, Trouble};
 pub use models::{ModelRow, NewModel, Origin, SavedModel};
-pub use page::{PageAnomaly, PageForecast, PageReading, SeriesPage};
+pub use page::{PageAnomaly, PageForecast, PageModel, PageReading, SeriesPage};
 pub(crate) use past::Past;
 pub use promotions::{Changed, ModelName, ProbationRow, PromotionRow, RolledBack};
 pub use restore::{SeriesRow, StoredReading, StoredState};

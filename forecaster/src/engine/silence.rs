@@ -152,6 +152,12 @@ impl Engine {
         }
     }
 
+    /// When the silence that a series is in began: when its next reading was due.
+    #[must_use]
+    pub fn silent_since(&self, handle: SeriesHandle) -> Option<Timestamp> {
+        self.slots.get(handle as usize)?.arrivals.silent_since
+    }
+
     /// Nothing could be heard until now: what was not heard before is no silence.
     pub fn deaf_until(&mut self, now: Timestamp) {
         self.watch.listening_since = Some(now);
