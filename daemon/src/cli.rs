@@ -40,6 +40,9 @@ pub enum Command {
     /// Validate the configuration; exit status 0, or 78 with file, key, reason and fix
     #[command(after_help = "Example: vidente check --config ./vidente.toml && systemctl reload vidente")]
     Check(ConfigArgs),
+    /// Look at broker, store, disk, secrets and clock, and say what to change; exit status 0 if nothing failed
+    #[command(after_help = "Example: sudo -u vidente vidente doctor --config /etc/vidente/vidente.toml")]
+    Doctor(DoctorArgs),
     /// Bring the store's schema up to date
     #[command(
         after_help = "Example: VIDENTE__STORE__URL=postgres://vidente_owner@127.0.0.1/vidente vidente migrate"
@@ -59,6 +62,17 @@ pub struct ConfigArgs {
     /// Configuration file [default: /etc/vidente/vidente.toml, then ./vidente.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// `vidente doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON instead of a list
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `vidente demo`.

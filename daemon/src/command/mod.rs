@@ -2,6 +2,7 @@
 
 mod backtest;
 mod demo;
+mod doctor;
 mod models;
 mod replay;
 mod train;
@@ -82,6 +83,10 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             }
             println!("{}: fine, {} stream(s)", file.display(), config.stream.len());
             Ok(())
+        }
+        Command::Doctor(args) => {
+            logging::start_tool("error");
+            doctor::run(args).await
         }
         Command::Migrate(args) => {
             logging::start_tool("warn");

@@ -300,7 +300,7 @@ fn failure_v4(error: &rumqttc::ConnectionError) -> Failure {
     Failure::of(error, error, hint)
 }
 
-fn failure_v5(error: &v5::ConnectionError) -> Failure {
+pub(super) fn failure_v5(error: &v5::ConnectionError) -> Failure {
     use v5::mqttbytes::v5::{ConnectReturnCode as C, DisconnectReasonCode as D};
     use v5::{ConnectionError as E, StateError as S};
     let hint = match error {

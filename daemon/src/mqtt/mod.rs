@@ -10,6 +10,7 @@ mod inlet;
 mod link;
 mod options;
 mod outlet;
+mod probe;
 mod publisher;
 mod subscriptions;
 mod wire;
@@ -20,6 +21,7 @@ pub(crate) use inlet::{Intake, run_inlet};
 pub(crate) use link::{TcpClient, TcpLink};
 pub(crate) use options::Role;
 pub(crate) use outlet::run_outlet;
+pub(crate) use probe::probe;
 pub(crate) use wire::{Client, Link};
 #[cfg(test)]
 pub(crate) use wire::{Event, Failure, Incoming, Refused};

@@ -2,6 +2,7 @@
 //! tables and the same behaviour. The only module that knows sqlx.
 
 mod error;
+mod health;
 mod micros;
 mod models;
 mod options;
@@ -22,6 +23,7 @@ mod write;
 use std::borrow::Cow;
 
 pub use error::{StoreError, Trouble};
+pub use health::Health;
 pub use models::{ModelRow, NewModel, Origin, SavedModel};
 pub use page::{PageAnomaly, PageForecast, PageModel, PageReading, SeriesPage};
 pub(crate) use past::Past;

@@ -79,7 +79,7 @@ impl PgStore {
         Ok(migrated?)
     }
 
-    async fn connect(&self) -> Result<PgConnection, StoreError> {
+    pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {
         let mut conn =
             tokio::time::timeout(Duration::from_secs(5), self.options.connect()).await.map_err(|_| {
                 StoreError::Unavailable(Trouble::Timeout, "no answer from the database within 5 s".into())
@@ -162,7 +162,7 @@ impl PgStore {
 }
 
 /// Whether every migration of this version, and no other, has been applied.
-async fn up_to_date(conn: &mut PgConnection) -> Result<bool, StoreError> {
+pub(super) async fn up_to_date(conn: &mut PgConnection) -> Result<bool, StoreError> {
     let begun: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
         .fetch_one(&mut *conn)
         .await?;
