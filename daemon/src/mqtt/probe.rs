@@ -66,7 +66,17 @@ async fn look(mqtt: &Mqtt, filters: &[String], topic: &str) -> Result<Granted> {
         } else {
             events.poll().await
         };
-        match event.map_err(|error| anyhow!("{}", super::link::failure_v5(&error)))? {
+        let event = match event {
+            Ok(event) => event,
+            // mosquitto 2.0 does so over a publication that it denies, where max_inflight_messages is 0.
+            Err(error) if subscribed && !published => {
+                granted.unpublished =
+                    Some(format!("and ends the connection: {}", super::link::failure_v5(&error)));
+                return Ok(granted);
+            }
+            Err(error) => bail!("{}", super::link::failure_v5(&error)),
+        };
+        match event {
             Event::Incoming(Packet::ConnAck(ack)) => {
                 if let Some(properties) = ack.properties {
                     granted.max_qos = properties.max_qos;
