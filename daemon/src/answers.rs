@@ -95,7 +95,7 @@ impl EngineThread {
             .map(|(stream, name)| StreamSnapshot {
                 stream: name.to_owned(),
                 model: engine.installed(stream).map_or(NAIVE, |m| &m.name).to_owned(),
-                series: self.ingest.catalog.iter().filter(|e| e.stream == stream).count(),
+                series: usize::try_from(self.metrics.stream(stream).series.get()).unwrap_or_default(),
                 relative_error: engine.quality(stream).relative_error(),
                 coverage: engine.quality(stream).coverage(),
             })
@@ -124,17 +124,22 @@ impl EngineThread {
     }
 
     fn experts(&self, key: &str) -> Option<Vec<Expert>> {
-        let series = self.ingest.engine.series(self.ingest.catalog.find(key)?)?;
+        let series = self.ingest.engine.series(self.active(key)?)?;
         Some(series.experts().into_iter().map(|(name, weight)| Expert { name, weight }).collect())
+    }
+
+    /// A series, unless a reload has taken its stream out.
+    fn active(&self, key: &str) -> Option<SeriesHandle> {
+        let handle = self.ingest.catalog.find(key)?;
+        self.ingest.catalog.get(handle).filter(|entry| self.ingest.is_active(entry.stream)).map(|_| handle)
     }
 
     /// Lets somebody hear a series, beginning with its present forecast. False if there is no such series.
     fn listen(&mut self, key: &str, mailbox: &Arc<Mailbox>) -> bool {
-        let Some(handle) = self.ingest.catalog.find(key) else { return false };
-        let topics = self.ingest.topics(handle);
+        let Some(handle) = self.active(key) else { return false };
         let Ingest { engine, catalog, .. } = &mut self.ingest;
-        let (Some(topics), Some(entry)) = (topics, catalog.get(handle)) else { return false };
-        self.listeners.add_series(topics, mailbox);
+        let Some(entry) = catalog.get(handle) else { return false };
+        self.listeners.add_series(handle, mailbox);
         engine.forecast(handle);
         let series = engine.series(handle);
         if let Some((last, (score, anomaly))) = series.and_then(|s| s.last().map(|l| (l, s.state_of_last())))

@@ -126,6 +126,7 @@ pub async fn run(
     // Beside it.
     let trainer = Trainer {
         config: config.clone(),
+        active: vec![true; config.stream.len()],
         live: live.subscribe(),
         store: store.clone(),
         engine: engine.clone(),

@@ -22,8 +22,6 @@ pub(crate) const BURST: usize = 256;
 
 /// Between two looks for room at the end.
 pub(crate) const ROOM_EVERY: Duration = Duration::from_millis(2);
-/// Rows of readings and forecasts that a burst may make before they are handed over.
-const ROWS: usize = 4096;
 /// Series looked at between two bursts for having fallen silent.
 const LOOKS: usize = 1024;
 
@@ -97,8 +95,8 @@ impl Rounds {
         }
     }
 
-    /// Whether there is nothing to do before the next message. Where there is no room for states or packets,
-    /// a message comes soon: ticks do.
+    /// Whether there is nothing to do before the next message. Where there is no room for states, one comes soon:
+    /// ticks do.
     pub(crate) fn idle(&self) -> bool {
         !self.may_save() && self.tick.is_none() && !self.may_go_on()
     }
@@ -109,6 +107,24 @@ impl Rounds {
 
     fn may_save(&self) -> bool {
         self.saving.due > 0 && self.engine.backlog.has_room_for_states()
+    }
+
+    /// Waits for messages, or while packets wait, for room, which comes without one. False once there are no more.
+    fn receive(&mut self) -> bool {
+        if self.waiting.is_empty() {
+            return self.engine.inbox.blocking_recv_many(&mut self.burst, BURST) > 0;
+        }
+        std::thread::sleep(ROOM_EVERY);
+        loop {
+            match self.engine.inbox.try_recv() {
+                Ok(message) => self.burst.push(message),
+                Err(mpsc::error::TryRecvError::Empty) => return true,
+                Err(mpsc::error::TryRecvError::Disconnected) => return !self.burst.is_empty(),
+            }
+            if self.burst.len() >= BURST {
+                return true;
+            }
+        }
     }
 
     /// Does a part of what takes long, if there is any, and handles a burst.
@@ -207,6 +223,31 @@ impl Rounds {
     }
 }
 
+/// Where what a burst led to goes.
+struct Onward<'e> {
+    records: &'e mpsc::UnboundedSender<Record>,
+    backlog: &'e Backlog,
+    out: &'e OutQueue,
+    listeners: &'e Listeners,
+}
+
+impl Onward<'_> {
+    fn flush(&self, effects: &mut Effects, record: &mut Record) {
+        self.listeners.hear(&effects.outgoing);
+        self.out.push_all(&mut effects.outgoing);
+        // What moved with these readings comes before states that were taken after them.
+        let states = std::mem::take(&mut record.batch);
+        record.batch = std::mem::take(&mut effects.batch);
+        record.batch.append(states);
+        if record.batch.is_empty() && record.acks.is_empty() && record.committed.is_empty() {
+            return;
+        }
+        self.backlog.add(&record.batch);
+        // The recorder ends after this thread; if it broke down, the supervisor ends the process.
+        let _ = self.records.send(std::mem::take(record));
+    }
+}
+
 /// What is left to do at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Left {
@@ -221,7 +262,7 @@ impl EngineThread {
     /// Runs until every sender of messages is gone, then checkpoints all that moved.
     pub fn run(self) {
         let mut rounds = Rounds::new(self);
-        while !rounds.idle() || rounds.engine.inbox.blocking_recv_many(&mut rounds.burst, BURST) > 0 {
+        while !rounds.idle() || rounds.receive() {
             rounds.next();
         }
         loop {
@@ -234,14 +275,17 @@ impl EngineThread {
     }
 
     fn packet(&mut self, packet: Packet, effects: &mut Effects, record: &mut Record) {
+        let EngineThread { ingest, records, backlog, out, pulse, listeners, .. } = self;
         // At QoS 1 there is room, or it would wait.
-        let store = packet.ack.is_some() || self.backlog.has_room();
-        self.ingest.packet(&packet, store, effects);
+        let store = packet.ack.is_some() || backlog.has_room();
+        let onward = Onward { records, backlog, out, listeners };
+        ingest.packet(&packet, store, effects, &mut |effects| {
+            onward.flush(effects, record);
+            pulse.beat();
+            packet.ack.is_some() || backlog.has_room()
+        });
         record.acks.extend(packet.ack);
-        // Rows count from here on: one message can make a megabyte of them.
-        if effects.batch.readings.series.len() + effects.batch.forecasts.series.len() > ROWS {
-            self.flush(effects, record);
-        }
+        pulse.beat();
     }
 
     fn checkpoint(&mut self, limit: usize, record: &mut Record) {
@@ -250,19 +294,9 @@ impl EngineThread {
         });
     }
 
-    fn flush(&mut self, effects: &mut Effects, record: &mut Record) {
-        self.listeners.hear(&effects.outgoing);
-        self.out.push_all(&mut effects.outgoing);
-        // What moved with these readings comes before states that were taken after them.
-        let states = std::mem::take(&mut record.batch);
-        record.batch = std::mem::take(&mut effects.batch);
-        record.batch.append(states);
-        if record.batch.is_empty() && record.acks.is_empty() && record.committed.is_empty() {
-            return;
-        }
-        self.backlog.add(&record.batch);
-        // The recorder ends after this thread; if it broke down, the supervisor ends the process.
-        let _ = self.records.send(std::mem::take(record));
+    fn flush(&self, effects: &mut Effects, record: &mut Record) {
+        let EngineThread { records, backlog, out, listeners, .. } = self;
+        Onward { records, backlog, out, listeners }.flush(effects, record);
     }
 
     fn quality(&self) {

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use forecaster::SeriesHandle;
 use hashbrown::HashMap;
 use tokio::sync::Notify;
 
@@ -68,8 +69,8 @@ impl Mailbox {
 /// Who listens. With nobody there it costs a comparison a burst.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    /// By topic, of forecasts and of anomalies.
-    series: HashMap<String, Vec<Weak<Mailbox>>>,
+    /// Of all that is published of a series.
+    series: HashMap<SeriesHandle, Vec<Weak<Mailbox>>>,
     /// Of the anomalies of all series.
     all: Vec<Weak<Mailbox>>,
 }
@@ -80,11 +81,9 @@ impl Listeners {
         self.all.push(Arc::downgrade(mailbox));
     }
 
-    /// Adds one who hears all that is published of a series, on these topics.
-    pub fn add_series(&mut self, topics: [String; 2], mailbox: &Arc<Mailbox>) {
-        for topic in topics {
-            self.series.entry(topic).or_default().push(Arc::downgrade(mailbox));
-        }
+    /// Adds one who hears all that is published of a series.
+    pub fn add_series(&mut self, series: SeriesHandle, mailbox: &Arc<Mailbox>) {
+        self.series.entry(series).or_default().push(Arc::downgrade(mailbox));
     }
 
     /// Lets go of those whose mailbox is gone.
@@ -103,7 +102,7 @@ impl Listeners {
             return;
         }
         for message in messages {
-            let of_series = self.series.get(&message.topic).into_iter().flatten();
+            let of_series = message.series.and_then(|series| self.series.get(&series)).into_iter().flatten();
             match message.kind {
                 Kind::Forecast => {
                     of_series.filter_map(Weak::upgrade).for_each(|m| m.put_forecast(&message.payload));
@@ -122,34 +121,31 @@ impl Listeners {
 mod tests {
     use super::*;
 
-    fn message(kind: Kind, topic: &str, payload: &str) -> Outgoing {
+    fn message(kind: Kind, series: SeriesHandle, payload: &str) -> Outgoing {
         Outgoing {
-            topic: topic.to_owned(),
+            topic: "t".to_owned(),
             payload: payload.into(),
             retain: false,
             stream: 0,
+            series: Some(series),
             kind,
             arrived: None,
         }
-    }
-
-    fn topics(series: &str) -> [String; 2] {
-        [format!("f/{series}"), format!("a/{series}")]
     }
 
     #[test]
     fn each_hears_what_concerns_it_and_the_newest_forecast_alone() {
         let (one, other, all) = (Arc::default(), Arc::default(), Arc::default());
         let mut listeners = Listeners::default();
-        listeners.add_series(topics("x"), &one);
-        listeners.add_series(topics("y"), &other);
+        listeners.add_series(0, &one);
+        listeners.add_series(1, &other);
         listeners.add(&all);
         listeners.hear(&[
-            message(Kind::Forecast, "f/x", "1"),
-            message(Kind::Forecast, "f/x", "2"),
-            message(Kind::Anomaly, "a/x", "began"),
-            message(Kind::Forecast, "f/z", "3"),
-            message(Kind::Anomaly, "a/z", "elsewhere"),
+            message(Kind::Forecast, 0, "1"),
+            message(Kind::Forecast, 0, "2"),
+            message(Kind::Anomaly, 0, "began"),
+            message(Kind::Forecast, 2, "3"),
+            message(Kind::Anomaly, 2, "elsewhere"),
         ]);
         let anomalies = |texts: &[&str]| texts.iter().map(|t| t.as_bytes().to_vec()).collect();
         assert_eq!(one.take(), Held { forecast: Some(b"2".into()), anomalies: anomalies(&["began"]) });
@@ -162,11 +158,11 @@ mod tests {
     fn a_mailbox_that_nobody_empties_stays_small() {
         let mailbox = Arc::default();
         let mut listeners = Listeners::default();
-        listeners.add_series(topics("x"), &mailbox);
+        listeners.add_series(0, &mailbox);
         for n in 0..10_000 {
             listeners.hear(&[
-                message(Kind::Forecast, "f/x", &n.to_string()),
-                message(Kind::Anomaly, "a/x", &n.to_string()),
+                message(Kind::Forecast, 0, &n.to_string()),
+                message(Kind::Anomaly, 0, &n.to_string()),
             ]);
         }
         let held = mailbox.take();
@@ -178,13 +174,13 @@ mod tests {
     fn those_who_are_gone_are_let_go() {
         let (gone, stays) = (Arc::default(), Arc::<Mailbox>::default());
         let mut listeners = Listeners::default();
-        listeners.add_series(topics("x"), &gone);
-        listeners.add_series(topics("x"), &stays);
+        listeners.add_series(0, &gone);
+        listeners.add_series(0, &stays);
         listeners.add(&gone);
         drop(gone);
         listeners.prune();
         assert!(listeners.all.is_empty());
-        assert_eq!(listeners.series.values().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(listeners.series.values().map(Vec::len).collect::<Vec<_>>(), [1]);
         drop(stays);
         listeners.prune();
         assert!(listeners.series.is_empty());

@@ -3,6 +3,7 @@
 //! route → decode → engine → rows to store and messages to publish.
 
 mod anomalies;
+mod naming;
 mod reload;
 
 use std::sync::Arc;
@@ -12,15 +13,15 @@ use forecaster::series::Outcome;
 use forecaster::{Engine, Reading, SECOND, SeriesHandle, Timestamp, Verdict};
 use hashbrown::HashMap;
 
-use crate::catalog::{self, Catalog, Route};
+use crate::catalog::{Catalog, Route};
 use crate::config::{self, Config};
 use crate::encode::{self, ForecastMessage};
 use crate::message::Packet;
 use crate::metrics::{Metrics, Rejection};
 use crate::outqueue::{Kind, Outgoing};
-use crate::payload::{Arrival, Decoded, Decoder, Decoding, Field, Naming};
-use crate::record::{NewSeries, WriteBatch};
-use crate::topic::{self, Captures, Outputs};
+use crate::payload::{Arrival, Decoded, Decoder};
+use crate::record::WriteBatch;
+use crate::topic::Outputs;
 
 use anomalies::Steady;
 
@@ -30,9 +31,6 @@ pub const NAIVE: &str = "naive";
 const EARLIEST: i64 = -62_135_596_800 * SECOND;
 /// Clocks of arrival may step back by this much and readings still count as in order.
 const CLOCK_STEP: i64 = SECOND;
-
-/// Longest series key in bytes: Postgres indexes some 2.7 kB.
-const MAX_KEY: usize = 1024;
 
 struct StreamPath {
     name: Arc<str>,
@@ -62,6 +60,15 @@ pub struct Effects {
     pub outgoing: Vec<Outgoing>,
 }
 
+/// Rows of readings and forecasts that may come together before they are handed on.
+const ROWS: usize = 4096;
+
+impl Effects {
+    fn are_many(&self) -> bool {
+        self.batch.readings.series.len() + self.batch.forecasts.series.len() > ROWS
+    }
+}
+
 /// The series, their states and the way to them.
 pub struct Ingest {
     streams: Vec<StreamPath>,
@@ -72,6 +79,8 @@ pub struct Ingest {
     /// Routes of the topics that have series, a route for each stream that the topic matches.
     routes: HashMap<String, Vec<Route>>,
     outputs: Outputs,
+    /// What a reload has changed: messages on these topics may still be on their way.
+    former: Vec<Outputs>,
     retain: bool,
     max_series: usize,
     metrics: Arc<Metrics>,
@@ -105,6 +114,7 @@ impl Ingest {
             catalog,
             routes: HashMap::new(),
             outputs: Outputs::new(&config.forecast.topic),
+            former: Vec::new(),
             retain: config.forecast.retain,
             max_series: config.limits.max_series,
             metrics,
@@ -137,29 +147,30 @@ impl Ingest {
         self.streams.get(stream).is_some_and(|s| s.active)
     }
 
-    /// Topics of a series' forecasts and of its anomalies.
-    #[must_use]
-    pub fn topics(&self, handle: SeriesHandle) -> Option<[String; 2]> {
-        let entry = self.catalog.get(handle)?;
-        Some([entry.forecast_topic.to_string(), self.outputs.anomaly(&entry.key)])
-    }
-
-    /// Takes in a message. With `store` false its readings are forecast from, not stored.
-    pub fn packet(&mut self, packet: &Packet, store: bool, effects: &mut Effects) {
+    /// Takes in a message. With `store` false its readings are forecast from, not stored. What it leads to is
+    /// handed `on` whenever it becomes much, which says whether further readings may be stored: one message can make
+    /// a hundred megabytes.
+    pub fn packet(
+        &mut self,
+        packet: &Packet,
+        mut store: bool,
+        effects: &mut Effects,
+        on: &mut dyn FnMut(&mut Effects) -> bool,
+    ) {
         if let Some(mut routes) = self.routes.remove(packet.topic.as_str()) {
             for route in &mut routes {
-                self.message(packet, route, store, effects);
+                self.message(packet, route, &mut store, effects, on);
             }
             self.routes.insert(packet.topic.clone(), routes);
             return;
         }
-        if self.outputs.is_own(&packet.topic) {
+        if self.former.iter().chain([&self.outputs]).any(|outputs| outputs.is_own(&packet.topic)) {
             return;
         }
         let mut routes: Vec<Route> =
             (0..self.streams.len()).filter_map(|s| self.route(s, &packet.topic)).collect();
         for route in &mut routes {
-            self.message(packet, route, store, effects);
+            self.message(packet, route, &mut store, effects, on);
         }
         // Only topics with series are remembered: their number is bounded.
         if routes.iter().any(|r| !r.leaves.is_empty() || r.configured.iter().any(Option::is_some)) {
@@ -169,31 +180,14 @@ impl Ingest {
         }
     }
 
-    fn route(&self, stream: usize, topic: &str) -> Option<Route> {
-        let path = self.streams.get(stream).filter(|path| path.active)?;
-        let captures = path.settings.topic.matches(topic)?;
-        let (captures, labels) = match path.decoder.naming(topic, &captures) {
-            Naming::Captures => {
-                let labels = path.settings.topic.labels(&captures);
-                (captures, labels)
-            }
-            Naming::Parts(parts) => {
-                let labels =
-                    parts.iter().map(|(name, part)| ((*name).to_owned(), (*part).to_owned())).collect();
-                (Captures::of(parts.into_iter().map(|(_, part)| part).collect()), labels)
-            }
-            Naming::Nothing => return None,
-        };
-        Some(Route {
-            stream,
-            prefix: topic::key_prefix(&path.name, &captures),
-            labels: catalog::compact(labels),
-            configured: vec![None; path.decoder.fields().len()],
-            leaves: HashMap::new(),
-        })
-    }
-
-    fn message(&mut self, packet: &Packet, route: &mut Route, store: bool, effects: &mut Effects) {
+    fn message(
+        &mut self,
+        packet: &Packet,
+        route: &mut Route,
+        store: &mut bool,
+        effects: &mut Effects,
+        on: &mut dyn FnMut(&mut Effects) -> bool,
+    ) {
         let Some(path) = self.streams.get_mut(route.stream) else { return };
         let mut decoded = std::mem::take(&mut self.decoded);
         let arrival = Arrival { topic: &packet.topic, payload: &packet.payload, at: packet.arrived_at };
@@ -212,13 +206,15 @@ impl Ingest {
                 payload: request.payload,
                 retain: false,
                 stream: route.stream,
+                series: None,
                 kind: Kind::Request,
                 arrived: None,
             });
         }
         for reading in decoded.readings() {
             let time = reading.time.map(Timestamp);
-            let origin = Origin { arrived: packet.arrived, now: Timestamp(packet.arrived_at), time, store };
+            let now = Timestamp(packet.arrived_at);
+            let origin = Origin { arrived: packet.arrived, now, time, store: *store };
             let taken = if packet.retained && time.is_none() {
                 Err(Rejection::Retained)
             } else if time.is_some_and(|t| t.0 < EARLIEST) {
@@ -232,67 +228,11 @@ impl Ingest {
                 tracing::debug!(topic = packet.topic, value, reason = reason.label(), "reading rejected");
                 metrics.rejected(reason).inc();
             }
+            if effects.are_many() {
+                *store = on(effects);
+            }
         }
         self.decoded = decoded;
-    }
-
-    /// The series of a field; made, with its row, if it is new and there is room.
-    fn series(
-        &mut self,
-        route: &mut Route,
-        reading: Decoding<'_>,
-        batch: &mut WriteBatch,
-    ) -> Result<SeriesHandle, Rejection> {
-        let field = reading.field;
-        let known = match field {
-            Field::Configured(position) => route.configured.get(position).copied().flatten(),
-            Field::Leaf(name) => route.leaves.get(name).copied(),
-        };
-        if let Some(handle) = known {
-            return Ok(handle);
-        }
-        let name = match field {
-            Field::Configured(position) => self
-                .streams
-                .get(route.stream)
-                .and_then(|s| s.decoder.fields().get(position))
-                .map_or("", String::as_str),
-            Field::Leaf(name) => name,
-        };
-        let key = [&route.prefix, name].concat();
-        let handle = match self.catalog.find(&key) {
-            Some(handle) => handle,
-            None if key.len() > MAX_KEY => return Err(Rejection::KeyTooLong),
-            None if self.catalog.len() >= self.max_series => return Err(Rejection::SeriesLimit),
-            None => {
-                let handle = self.engine.add_series(route.stream);
-                let stream = self.stream_name(route.stream);
-                let labels = catalog::with(&route.labels, reading.labels());
-                // Line protocol has measurement and tags before it.
-                let field = name.rsplit('/').next().unwrap_or(name).to_owned();
-                batch.new_series.push(NewSeries {
-                    handle,
-                    key: key.clone(),
-                    stream: stream.to_string(),
-                    labels: catalog::map(&labels),
-                    field,
-                });
-                self.catalog.add(&key, (route.stream, stream), labels, &self.outputs);
-                self.metrics.stream(route.stream).series.inc();
-                handle
-            }
-        };
-        match field {
-            Field::Configured(position) => {
-                if let Some(slot) = route.configured.get_mut(position) {
-                    *slot = Some(handle);
-                }
-            }
-            Field::Leaf(name) => {
-                route.leaves.insert(name.to_owned(), handle);
-            }
-        }
-        Ok(handle)
     }
 
     fn reading(
@@ -390,6 +330,7 @@ impl Ingest {
             payload,
             retain: self.retain,
             stream: entry.stream,
+            series: Some(handle),
             kind: Kind::Forecast,
             arrived: Some(origin.arrived),
         });

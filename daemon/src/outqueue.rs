@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use forecaster::SeriesHandle;
 use tokio::sync::{Notify, watch};
 
 use crate::metrics::Metrics;
@@ -23,6 +24,8 @@ pub struct Outgoing {
     pub retain: bool,
     /// Position of its stream in the configuration.
     pub stream: usize,
+    /// What it tells of; none if of no series.
+    pub series: Option<SeriesHandle>,
     /// What it is, for the counters.
     pub kind: Kind,
     /// When the packet that caused it arrived; none if none did.
@@ -157,7 +160,15 @@ mod tests {
     use super::*;
 
     fn message(n: u8, stream: usize, kind: Kind) -> Outgoing {
-        Outgoing { topic: "t".into(), payload: vec![n], retain: false, stream, kind, arrived: None }
+        Outgoing {
+            topic: "t".into(),
+            payload: vec![n],
+            retain: false,
+            stream,
+            series: None,
+            kind,
+            arrived: None,
+        }
     }
 
     async fn take(queue: &OutQueue, max: usize) -> Vec<u8> {

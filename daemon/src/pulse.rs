@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Pulse(AtomicU64);
 
 impl Pulse {
-    /// The engine has handled a burst of messages.
+    /// The engine has handled a message, a part of a large one, or a burst.
     pub fn beat(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Bursts handled since the start.
+    /// How often it has got on since the start.
     #[must_use]
     pub fn beats(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

@@ -12,6 +12,9 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+/// Longest series key in bytes: Postgres indexes some 2.7 kB.
+pub(crate) const MAX_KEY: usize = 1024;
+
 /// Topic of the daemon's `online` and `offline`, retained.
 pub const STATUS_TOPIC: &str = "vidente/status";
 
@@ -283,7 +286,7 @@ fn push_encoded(out: &mut String, text: &str, encode: impl Fn(char) -> bool) {
 }
 
 /// The topics Vidente publishes on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outputs {
     forecast: (String, String),
 }

@@ -101,6 +101,46 @@ fn what_a_reload_does_not_touch_goes_on_as_if_nothing_had_been() -> Result<()> {
     for forecast in &expected {
         ensure!(climate.contains(forecast), "undisturbed {forecast:?}");
     }
+    ensure!(climate.len() == expected.len(), "{} forecasts and not {}", climate.len(), expected.len());
+    Ok(())
+}
+
+#[test]
+fn nothing_is_lost_between_two_topics_and_no_own_output_comes_in() -> Result<()> {
+    const READINGS: usize = 20_000;
+    let rig = Rig::new(Store::Sqlite)?;
+    let settings = Settings::climate();
+    let mut daemon = rig.daemon(&settings)?;
+    let old = Subscriber::new(&rig.broker, "vidente/forecast/#")?;
+    let new = Subscriber::new(&rig.broker, "elsewhere/#")?;
+    // As fast as the broker takes them, so that readings and forecasts are on their way at any moment.
+    let mut feed = Feed::new(&rig.broker, 1, 1)?;
+    let writer = std::thread::spawn(move || feed.publish(0..READINGS).and_then(|()| feed.finish()));
+    daemon.wait_stored(READINGS / 10)?;
+    let wider = |text: String| {
+        let text = text.replace("sensors/{site}/{device}/climate", "sensors/{site}/{rest...}");
+        format!("{text}\n[forecast]\ntopic = \"elsewhere/{{series}}\"\n")
+    };
+    let said = ["reloaded: forecast.topic; stream \"climate\": topic"];
+    reload(&rig, &settings, &mut daemon, wider, &said)?;
+    // Everything, Vidente's own topics among it, of before and now.
+    let all = |text: String| text.replace("sensors/{site}/{rest...}", "{all...}");
+    reload(&rig, &settings, &mut daemon, all, &["reloaded: stream \"climate\": topic"])?;
+    writer.join().map_err(|_| anyhow::anyhow!("the feed panicked"))??;
+    let metrics = daemon.wait_stored(READINGS)?;
+    // The broker may deliver what two of its filters match twice.
+    let doubled = metrics.rejected(Some("duplicate"));
+    ensure!(metrics.rejected(None) == doubled, "{:?}", metrics.rejections());
+    ensure!(metrics.stored() == READINGS as f64, "{} stored", metrics.stored());
+    wait_until("forecasts", WAIT, || Ok(old.count() + new.count() >= READINGS))?;
+    ensure!(old.count() > 0 && new.count() > 0);
+    daemon.stop()?;
+    let database = rig.database(&settings)?;
+    ensure!(database.int("select count(distinct time) from readings")? == READINGS as i64);
+    ensure!(
+        database.int("select count(*) from series where key like '%forecast%' or key like '%elsewhere%'")?
+            == 0
+    );
     Ok(())
 }
 

@@ -21,7 +21,7 @@ const MAX_HISTORY: usize = 10_000;
 
 /// How old an overview may be.
 const OVERVIEW_AGE: Duration = Duration::from_secs(2);
-const OVERVIEW_WRONG: &str = "the parameters are search (256 bytes at most), sort (attention, key or error), \
+const OVERVIEW_WRONG: &str = "the parameters are search (256 bytes and 8 words at most), sort (attention, key or error), \
      offset and limit (numbers)";
 
 /// What the store has of a series, and what it is forecast by at present.

@@ -15,8 +15,9 @@ use crate::message::{Query, SeriesPart, SeriesRow, StreamSnapshot};
 /// Series in a view unless asked for fewer or more, and the most.
 const LIMIT: usize = 50;
 const MAX_LIMIT: usize = 500;
-/// Longest text searched for, in bytes.
+/// Longest text searched for, in bytes, and most words.
 const MAX_SEARCH: usize = 256;
+const MAX_WORDS: usize = 8;
 /// Error over the naive forecast's from which on a forecast needs attention.
 const WORSE: f64 = 1.1;
 
@@ -35,7 +36,8 @@ pub(super) struct View {
 
 impl View {
     pub(super) fn fits(&self) -> bool {
-        self.search.as_ref().is_none_or(|text| text.len() <= MAX_SEARCH)
+        let fits = |text: &String| text.len() <= MAX_SEARCH && text.split_whitespace().count() <= MAX_WORDS;
+        self.search.as_ref().is_none_or(fits)
     }
 }
 
@@ -76,6 +78,8 @@ impl Attention {
 pub(super) struct Board {
     streams: Vec<StreamTotals>,
     rows: Vec<SeriesRow>,
+    /// Keys in small letters, as they are searched.
+    small: OnceLock<Vec<String>>,
     /// Rows by key.
     by_key: OnceLock<Vec<usize>>,
     by_attention: OnceLock<Vec<usize>>,
@@ -166,8 +170,8 @@ impl Board {
             }
             true
         });
-        let (by_key, by_attention, by_error) = Default::default();
-        Board { streams, rows, by_key, by_attention, by_error }
+        let (small, by_key, by_attention, by_error) = Default::default();
+        Board { streams, rows, small, by_key, by_attention, by_error }
     }
 
     fn by_key(&self) -> &[usize] {
@@ -208,8 +212,9 @@ impl Board {
         let words: Vec<&str> = search.split_whitespace().collect();
         let matches = |at: &&usize| {
             words.is_empty() || {
-                let key = self.rows[**at].key.to_lowercase();
-                words.iter().all(|word| key.contains(word))
+                let small =
+                    self.small.get_or_init(|| self.rows.iter().map(|r| r.key.to_lowercase()).collect());
+                words.iter().all(|word| small[**at].contains(word))
             }
         };
         let limit = view.limit.unwrap_or(LIMIT).min(MAX_LIMIT);

@@ -15,7 +15,13 @@ impl Ingest {
     /// Goes by another configuration from the next message on.
     pub fn reload(&mut self, reload: Reload, effects: &mut Effects) {
         let Reload { config, active, restored, .. } = reload;
-        self.outputs = Outputs::new(&config.forecast.topic);
+        let outputs = Outputs::new(&config.forecast.topic);
+        if outputs != self.outputs {
+            let former = std::mem::replace(&mut self.outputs, outputs);
+            if !self.former.contains(&former) {
+                self.former.push(former);
+            }
+        }
         if let Some(restored) = restored {
             self.absorb(restored, effects);
         }
@@ -67,7 +73,8 @@ pub(super) fn paths(config: &Config, active: &[bool], before: Vec<StreamPath>) -
     let active = active.iter().copied().chain(std::iter::repeat(true));
     let mut before = before.into_iter();
     let path = |(settings, active): (&config::Stream, bool)| match before.next() {
-        Some(path) if path.settings == *settings => StreamPath { active, ..path },
+        // What one that was out knew has passed.
+        Some(path) if path.active && path.settings == *settings => StreamPath { active, ..path },
         _ => StreamPath::new(settings, config.mqtt.max_packet_bytes, active),
     };
     config.stream.iter().zip(active).map(path).collect()

@@ -196,6 +196,7 @@ impl<C: Client> Inlet<C> {
             }
             Event::Publish(incoming) => self.forward(incoming, stop).await?,
             Event::Subscribed(answers) => self.subscribed(&answers),
+            Event::Unsubscribed => self.subscriptions.left(),
             Event::Disconnected | Event::Other => {}
         }
         Ok(())
@@ -212,11 +213,13 @@ impl<C: Client> Inlet<C> {
     /// Other topics are wanted from here on.
     fn change(&mut self, filters: Vec<String>) {
         let asked = self.tx.is_some() && self.connected;
-        self.subscriptions.change(filters, asked.then_some(&self.client));
+        if let Some(granted) = self.subscriptions.change(filters, asked.then_some(&self.client)) {
+            self.ready.set_subscribed(granted);
+        }
     }
 
     fn subscribed(&mut self, answers: &[Result<(), String>]) {
-        if let Some(granted) = self.subscriptions.answered(answers) {
+        if let Some(granted) = self.subscriptions.answered(answers, &self.client) {
             self.ready.set_subscribed(granted);
         }
     }

@@ -256,6 +256,7 @@ fn from_v4(event: rumqttc::Event) -> Event {
                 })
                 .collect(),
         ),
+        E::Incoming(P::UnsubAck(_)) => Event::Unsubscribed,
         E::Outgoing(Outgoing::Disconnect) => Event::Disconnected,
         _ => Event::Other,
     }
@@ -284,6 +285,7 @@ fn from_v5(event: v5::Event) -> Event {
                 })
                 .collect(),
         ),
+        E::Incoming(P::UnsubAck(_)) => Event::Unsubscribed,
         E::Outgoing(rumqttc::Outgoing::Disconnect) => Event::Disconnected,
         _ => Event::Other,
     }

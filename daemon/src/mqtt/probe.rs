@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Filter, Packet, PubAckReason, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, Event};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::TcpLink;
 use super::options::{self, Role};
@@ -42,29 +43,28 @@ pub(crate) struct Granted {
 /// If there is no connection, or no answer in time.
 pub(crate) async fn probe(mqtt: &Mqtt, filters: &[String], topic: &str) -> Result<Granted> {
     let mqtt = Mqtt { client_id: format!("{}-doctor", mqtt.client_id), ..mqtt.clone() };
-    let looked = async {
-        match mqtt.protocol {
-            Protocol::V5 => look(&mqtt, filters, topic).await,
-            Protocol::V311 => look_v311(&mqtt, filters).await,
-        }
-    };
-    tokio::time::timeout(PATIENCE, looked)
-        .await
-        .unwrap_or_else(|_| bail!("no answer within {} s", PATIENCE.as_secs()))
+    match mqtt.protocol {
+        Protocol::V5 => look(&mqtt, filters, topic).await,
+        Protocol::V311 => timeout(PATIENCE, look_v311(&mqtt, filters)).await.unwrap_or_else(|_| late()),
+    }
+}
+
+fn late() -> Result<Granted> {
+    bail!("no answer within {} s", PATIENCE.as_secs())
 }
 
 async fn look(mqtt: &Mqtt, filters: &[String], topic: &str) -> Result<Granted> {
     let (client, mut events) = AsyncClient::new(options::v5(mqtt, Role::Tool)?, 16);
     let mut granted = Granted { retains: true, ..Granted::default() };
     let (mut subscribed, mut published) = (false, false);
+    // What is left once all is answered is only its name.
+    let mut until = Instant::now() + PATIENCE;
     loop {
-        let event = if subscribed && published {
-            match tokio::time::timeout(NAME_PATIENCE, events.poll()).await {
-                Ok(event) => event,
-                Err(_) => break,
+        let Ok(event) = timeout_at(until, events.poll()).await else {
+            if subscribed && published {
+                break;
             }
-        } else {
-            events.poll().await
+            return late();
         };
         let event = match event {
             Ok(event) => event,
@@ -87,7 +87,10 @@ async fn look(mqtt: &Mqtt, filters: &[String], topic: &str) -> Result<Granted> {
                 let all = filters.iter().map(|filter| Filter::new(filter, qos));
                 let name = std::iter::once(Filter::new(NAME, QoS::AtMostOnce));
                 client.try_subscribe_many(all.chain(name)).context("subscribing")?;
-                client.try_publish(topic, QoS::AtLeastOnce, false, "doctor").context("publishing")?;
+                // More than it takes would end the connection; at 0 it does not answer.
+                published = granted.max_qos == Some(0);
+                let qos = if published { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+                client.try_publish(topic, qos, false, "doctor").context("publishing")?;
             }
             Event::Incoming(Packet::SubAck(ack)) => {
                 subscribed = true;
@@ -108,13 +111,16 @@ async fn look(mqtt: &Mqtt, filters: &[String], topic: &str) -> Result<Granted> {
             }
             _ => {}
         }
-        if subscribed && published && granted.name.is_some() {
-            break;
+        if subscribed && published {
+            if granted.name.is_some() {
+                break;
+            }
+            until = until.min(Instant::now() + NAME_PATIENCE);
         }
     }
     // The session is clean: nothing stays.
     let _ = client.try_disconnect();
-    let _ = tokio::time::timeout(NAME_PATIENCE, async { while events.poll().await.is_ok() {} }).await;
+    let _ = timeout(NAME_PATIENCE, async { while events.poll().await.is_ok() {} }).await;
     Ok(granted)
 }
 

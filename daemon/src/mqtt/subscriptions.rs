@@ -16,8 +16,10 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// See the module.
 pub(super) struct Subscriptions {
     wanted: BTreeSet<String>,
-    /// No longer wanted: the broker's session may hold them still, if it did not hear so.
+    /// No longer wanted, and not yet left: once all that is wanted is granted, so that nothing comes between.
     unwanted: BTreeSet<String>,
+    /// What the broker has been told to let go of on this connection, and has not confirmed.
+    leaving: VecDeque<String>,
     /// Filters of the requests on this connection that are not answered.
     asked: VecDeque<Vec<String>>,
     refused: BTreeSet<String>,
@@ -31,6 +33,7 @@ impl Subscriptions {
         Subscriptions {
             wanted: filters.into_iter().collect(),
             unwanted: BTreeSet::new(),
+            leaving: VecDeque::new(),
             asked: VecDeque::new(),
             refused: BTreeSet::new(),
             qos,
@@ -46,7 +49,6 @@ impl Subscriptions {
     /// Asks for all, whatever the broker's session holds.
     pub(super) fn ask(&mut self, client: &impl Client) {
         self.asked.clear();
-        self.leave(client);
         let all = self.wanted.iter().cloned().collect();
         self.ask_for(all, client);
     }
@@ -56,28 +58,51 @@ impl Subscriptions {
         self.asked.clear();
         self.refused.clear();
         self.again = None;
+        // The broker's session may hold them still.
+        self.unwanted.extend(self.leaving.drain(..).filter(|filter| !self.wanted.contains(filter)));
     }
 
     /// From here on other filters are wanted. What is wanted before and after is left alone: the broker would
-    /// send its retained messages again.
-    pub(super) fn change(&mut self, filters: Vec<String>, client: Option<&impl Client>) {
+    /// send its retained messages again. Whether all is granted, if that changes without an answer: what was
+    /// refused may not be wanted any more.
+    pub(super) fn change(&mut self, filters: Vec<String>, client: Option<&impl Client>) -> Option<bool> {
         let before = std::mem::replace(&mut self.wanted, filters.into_iter().collect());
         let added: Vec<String> = self.wanted.difference(&before).cloned().collect();
         self.unwanted.extend(before.difference(&self.wanted).cloned());
         self.unwanted.retain(|filter| !self.wanted.contains(filter));
+        let refused = self.refused.len();
         self.refused.retain(|filter| self.wanted.contains(filter));
-        let Some(client) = client else { return };
-        self.leave(client);
+        let client = client?;
         if !added.is_empty() {
             self.ask_for(added, client);
+            return None;
         }
+        if !self.asked.is_empty() || !self.refused.is_empty() {
+            return None;
+        }
+        self.leave(client);
+        if refused == 0 {
+            return None;
+        }
+        self.again = None;
+        Some(true)
     }
 
-    fn leave(&self, client: &impl Client) {
-        if !self.unwanted.is_empty() && client.unsubscribe(&self.unwanted).is_err() {
+    fn leave(&mut self, client: &impl Client) {
+        if self.unwanted.is_empty() {
+            return;
+        }
+        if client.unsubscribe(&self.unwanted).is_ok() {
+            self.leaving.extend(std::mem::take(&mut self.unwanted));
+        } else {
             // What still comes is of no stream and is passed over.
             error!("cannot unsubscribe now; trying again on the next connection");
         }
+    }
+
+    /// The broker has let go of a filter.
+    pub(super) fn left(&mut self) {
+        self.leaving.pop_front();
     }
 
     fn ask_for(&mut self, filters: Vec<String>, client: &impl Client) {
@@ -91,7 +116,7 @@ impl Subscriptions {
     }
 
     /// Takes in an answer; whether all that is wanted is granted. None of an answer to nothing that was asked.
-    pub(super) fn answered(&mut self, answers: &[Result<(), String>]) -> Option<bool> {
+    pub(super) fn answered(&mut self, answers: &[Result<(), String>], client: &impl Client) -> Option<bool> {
         // One that comes after it was asked again is not told from the other's, which has the same to say.
         let filters = self.asked.pop_front().filter(|filters| filters.len() == answers.len())?;
         let mut granted = Vec::new();
@@ -117,6 +142,9 @@ impl Subscriptions {
         }
         if self.asked.is_empty() {
             self.again = (!self.refused.is_empty()).then(|| Instant::now() + RESUBSCRIBE);
+            if self.refused.is_empty() {
+                self.leave(client);
+            }
         }
         Some(self.refused.is_empty())
     }
@@ -179,34 +207,49 @@ mod tests {
         all.ask(&client);
         assert_eq!(client.take(), ["+a b 1"]);
         assert!(all.again().is_some(), "no answer may ever come");
-        assert_eq!(all.answered(&[Ok(()), Ok(())]), Some(true));
+        assert_eq!(all.answered(&[Ok(()), Ok(())], &client), Some(true));
         assert!(all.again().is_none());
         all.ask(&client);
-        assert_eq!(all.answered(&[Ok(()), Err("NotAuthorized".into())]), Some(false));
+        assert_eq!(all.answered(&[Ok(()), Err("NotAuthorized".into())], &client), Some(false));
         assert!(all.again().is_some());
         all.ask(&client);
-        assert_eq!(all.answered(&[Ok(()), Ok(())]), Some(true));
-        assert_eq!(all.answered(&[Ok(())]), None, "an answer to nothing");
+        assert_eq!(all.answered(&[Ok(()), Ok(())], &client), Some(true));
+        assert_eq!(all.answered(&[Ok(())], &client), None, "an answer to nothing");
     }
 
     #[tokio::test]
     async fn a_change_touches_nothing_that_stays() {
         let (client, mut all) = (Noted::default(), Subscriptions::new(filters(&["a", "b"]), 0));
         all.ask(&client);
-        assert_eq!(all.answered(&[Ok(()), Ok(())]), Some(true));
+        assert_eq!(all.answered(&[Ok(()), Ok(())], &client), Some(true));
         client.take();
-        all.change(filters(&["b", "c"]), Some(&client));
-        assert_eq!(client.take(), ["-a", "+c 0"]);
-        assert_eq!(all.answered(&[Err("no".into())]), Some(false));
-        // Taken back; what was refused does not matter any more.
-        all.change(filters(&["a", "b"]), Some(&client));
-        assert_eq!(client.take(), ["-c", "+a 0"]);
-        assert_eq!(all.answered(&[Ok(())]), Some(true));
+        assert_eq!(all.change(filters(&["b", "c"]), Some(&client)), None);
+        assert_eq!(client.take(), ["+c 0"], "what goes stays until all that comes is there");
+        assert_eq!(all.answered(&[Err("no".into())], &client), Some(false));
+        assert!(client.take().is_empty());
+        // What was refused does not matter any more.
+        assert_eq!(all.change(filters(&["b"]), Some(&client)), Some(true));
+        assert_eq!(client.take(), ["-a", "-c"]);
+        assert!(all.again().is_none());
+        all.left();
+        all.left();
+        assert_eq!(all.change(filters(&["a", "d"]), Some(&client)), None);
+        assert_eq!(client.take(), ["+a d 0"]);
+        assert_eq!(all.answered(&[Ok(()), Ok(())], &client), Some(true));
+        assert_eq!(client.take(), ["-b"]);
         // Without a connection the next one hears of it, and of what the session may still hold.
         all.forget();
-        all.change(filters(&["b"]), None::<&Noted>);
+        assert_eq!(all.change(filters(&["d"]), None::<&Noted>), None);
         assert!(client.take().is_empty());
         all.ask(&client);
-        assert_eq!(client.take(), ["-a", "-c", "+b 0"]);
+        assert_eq!(client.take(), ["+d 0"]);
+        assert_eq!(all.answered(&[Ok(())], &client), Some(true));
+        assert_eq!(client.take(), ["-a", "-b"]);
+        all.left();
+        all.left();
+        all.forget();
+        all.ask(&client);
+        assert_eq!(all.answered(&[Ok(())], &client), Some(true));
+        assert_eq!(client.take(), ["+d 0"], "what was let go of is not let go of again");
     }
 }

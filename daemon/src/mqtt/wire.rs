@@ -18,6 +18,8 @@ pub(crate) enum Event {
     Publish(Incoming),
     /// The answer to a subscription, one entry a filter.
     Subscribed(Vec<Result<(), String>>),
+    /// One filter that was given up is no longer subscribed to.
+    Unsubscribed,
     /// The farewell, and all requested before it, are written.
     Disconnected,
     /// Nothing of interest.

@@ -28,11 +28,9 @@ pub(super) fn text(text: &str, local: Local) -> Option<i64> {
     if let Ok(number) = text.parse::<f64>() {
         return fractional(number);
     }
-    // What is shorter has no offset, and a failed try costs more than it.
-    if text.len() > "2026-11-23T10:00:00".len()
-        && let Ok(time) = text.parse::<Timestamp>()
-    {
-        return Some(time.as_microsecond());
+    // Behind the date; without one of these there is no offset, and a failed try costs more than this.
+    if text.bytes().skip("2026-11-23".len()).any(|byte| b"Zz+-[".contains(&byte)) {
+        return text.parse().ok().map(Timestamp::as_microsecond);
     }
     // A date alone is no time of a reading.
     local.zone.filter(|_| text.contains(':')).and_then(|zone| civil(text.parse().ok()?, zone, local.now))
@@ -104,6 +102,7 @@ mod tests {
         assert_eq!(at("2026-11-23T11:00:00", now), Some(T));
         assert_eq!(at("2026-07-01 12:00:00.5", now), utc("2026-07-01T10:00:00.5Z"));
         assert_eq!(at("2026-11-23T10:00:00Z", now), Some(T), "an offset that is given counts");
+        assert_eq!(at("2026-11-23T13:00+03", now), Some(T), "also in a short text");
         assert_eq!(at("1795428000", now), Some(T));
         // At 3:00 of summer time clocks go back to 2:00.
         for (now, expected) in [
@@ -114,7 +113,9 @@ mod tests {
         }
         // There is no 2:30 on the day on which they go forward.
         assert_eq!(at("2026-03-29T02:30:00", now), utc("2026-03-29T01:30:00Z"));
-        for wrong in ["2026-11-23", "11:00", "2026-11-31T11:00:00", "noon"] {
+        for wrong in
+            ["2026-11-23", "11:00", "2026-11-31T11:00:00", "2026-11-23T11:00:00.5[Europe/Berlin]", "noon"]
+        {
             assert_eq!(at(wrong, now), None, "{wrong}");
         }
     }
@@ -125,6 +126,8 @@ mod tests {
     fn rfc_3339_with_offset() {
         assert_eq!(text("2026-11-23T10:00:00Z"), Some(T));
         assert_eq!(text("2026-11-23T11:00:00+01:00"), Some(T));
+        assert_eq!(text("2026-11-23T10:00Z"), Some(T));
+        assert_eq!(text("2026-11-23T05:00:00-05"), Some(T));
         assert_eq!(text("2026-11-23 10:00:00.123456789Z"), Some(T + 123_456));
         assert_eq!(text("1969-12-31T23:59:59Z"), Some(-1_000_000));
         for wrong in ["2026-11-23T10:00:00", "2026-11-23", "noon", "", "inf", "NaN", "2026-13-23T10:00:00Z"] {

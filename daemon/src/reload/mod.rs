@@ -103,8 +103,8 @@ impl<W: World> Reloader<W> {
         let config = Config { stream, ..plan.config.clone() };
         let restored = tokio::time::timeout(RESTORE_LIMIT, restore::restore(&self.world, &config)).await;
         let restored = restored
-            .unwrap_or_else(|_| bail!("no answer within {RESTORE_LIMIT:?}"))
-            .context("the store cannot say what it knows of the new streams; reload again once it can")?;
+            .unwrap_or_else(|_| bail!("it takes longer than {RESTORE_LIMIT:?}; restart the daemon instead"))
+            .context("the store cannot say what it knows of the new streams")?;
         Ok(Some(restored))
     }
 

@@ -53,6 +53,8 @@ pub struct StreamWatch {
 pub struct Trainer {
     /// The configuration in force, streams by position.
     pub config: Arc<Config>,
+    /// Which of them are configured now.
+    pub active: Vec<bool>,
     /// What follows it after a reload.
     pub live: watch::Receiver<Live>,
     /// Where history comes from and models go.
@@ -155,12 +157,13 @@ impl Trainer {
 
     /// Positions and settings of the streams that are configured now.
     fn streams(&self) -> Vec<(usize, config::Stream)> {
-        self.live.borrow().streams().map(|(position, stream)| (position, stream.clone())).collect()
+        let all = self.config.stream.iter().enumerate().zip(&self.active);
+        all.filter(|(_, active)| **active).map(|((position, stream), _)| (position, stream.clone())).collect()
     }
 
     /// Goes by the configuration of a reload, if there was one.
     async fn follow_reload(&mut self, schedule: &mut Schedule) {
-        let Live { config, installed, .. } = match self.live.has_changed() {
+        let Live { config, active, installed } = match self.live.has_changed() {
             Ok(true) => self.live.borrow_and_update().clone(),
             // Nobody reloads any more.
             Ok(false) | Err(_) => return,
@@ -168,6 +171,7 @@ impl Trainer {
         let known = self.config.stream.len();
         self.installed.extend(installed.get(known..).unwrap_or_default());
         self.config = config;
+        self.active = active;
         schedule.follow_reload(self).await;
         for (position, stream) in self.streams().iter().filter(|(position, _)| *position >= known) {
             self.take_up_probation(*position, stream).await;
@@ -279,7 +283,7 @@ impl Trainer {
     async fn note_runs(&self) {
         let every = self.config.training.every.map_or(0.0, |every| every.as_secs_f64());
         self.metrics.training_interval.set(every);
-        for (position, stream) in self.config.stream.iter().enumerate() {
+        for (position, stream) in self.streams() {
             match self.store.last_training_run(&stream.name).await {
                 Ok(Some(began)) => self.metrics.stream(position).last_success.set(began as f64 / 1e6),
                 Ok(None) => {}

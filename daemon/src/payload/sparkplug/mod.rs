@@ -11,7 +11,7 @@ use super::decoded::{Decoded, Place, Request, Span, Value};
 use super::inflate::{Kind as Compressed, inflate};
 use super::{Arrival, finite, states};
 use crate::metrics::Rejection;
-use crate::topic;
+use crate::topic::{self, MAX_KEY};
 use message::{Metric, Payload, Properties, Value as Held, datatype};
 use nodes::{Described, Device, Nodes};
 
@@ -145,6 +145,10 @@ impl Host {
                 out.rejections.push(Rejection::NoBirth);
                 continue;
             };
+            if name.len() > MAX_KEY {
+                out.rejections.push(Rejection::KeyTooLong);
+                continue;
+            }
             let described = Described {
                 datatype: metric.datatype,
                 unit: metric.properties.as_ref().and_then(unit).map(Into::into),
@@ -281,11 +285,7 @@ fn number(metric: &Metric, datatype: Option<u32>) -> Number {
         Some(Held::Int(bits)) => u64::from(bits),
         Some(Held::Long(bits)) => bits,
     };
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_possible_wrap,
-        reason = "they are cut to their width"
-    )]
+    // Cut to their width.
     match datatype {
         Some(datatype::INT8) => Number::Is(f64::from(bits as i8)),
         Some(datatype::INT16) => Number::Is(f64::from(bits as i16)),
@@ -300,7 +300,7 @@ fn number(metric: &Metric, datatype: Option<u32>) -> Number {
 
 /// The double that is written like a float: 21.3, not 21.299999237.
 fn shortest(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or_else(|_| value.into())
+    ryu::Buffer::new().format(value).parse().unwrap_or_else(|_| value.into())
 }
 
 /// The first property that is a unit.

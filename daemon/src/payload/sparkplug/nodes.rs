@@ -4,11 +4,17 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-/// Edge nodes that are remembered, and metrics of all together.
+use crate::topic::MAX_KEY;
+
+/// Edge nodes that are remembered, and bytes of what all have said together.
 const NODES: usize = 10_000;
-const METRICS: usize = 200_000;
-/// A node is asked for its births at most this often, in microseconds.
+const BYTES: usize = 32 << 20;
+/// Bytes that a metric takes beside its name, in two tables.
+const METRIC: usize = 128;
+/// A node is asked for its births at most this often, in microseconds; each time in vain doubles it, up to
+/// about an hour.
 const ASK_EVERY: u64 = 10_000_000;
+const DOUBLINGS: u32 = 9;
 
 /// What a birth says of a metric.
 #[derive(Debug, Default)]
@@ -22,6 +28,7 @@ pub(super) struct Described {
 pub(super) struct Device {
     aliases: HashMap<u64, Arc<str>>,
     metrics: HashMap<Arc<str>, Described>,
+    bytes: usize,
 }
 
 impl Device {
@@ -34,15 +41,12 @@ impl Device {
     }
 
     pub(super) fn add(&mut self, name: &str, alias: Option<u64>, described: Described) {
+        self.bytes += name.len() + METRIC;
         let name: Arc<str> = name.into();
         if let Some(alias) = alias {
             self.aliases.insert(alias, name.clone());
         }
         self.metrics.insert(name, described);
-    }
-
-    fn len(&self) -> usize {
-        self.metrics.len().max(self.aliases.len())
     }
 }
 
@@ -55,13 +59,17 @@ struct Node {
     /// The node itself has the empty name.
     devices: HashMap<Box<str>, Device>,
     asked: Option<i64>,
+    /// How often it was asked since its last birth that is remembered.
+    in_vain: u32,
 }
 
 /// All edge nodes, by group and name.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     nodes: HashMap<Box<str>, Node>,
-    metrics: usize,
+    bytes: usize,
+    /// Whether it was said that there is too much.
+    said: bool,
 }
 
 impl Nodes {
@@ -104,22 +112,23 @@ impl Nodes {
     pub(super) fn forget(&mut self, node: &str, device: Option<&str>) {
         let Some(known) = self.nodes.get_mut(node) else { return };
         let gone: usize = match device {
-            Some(device) => known.devices.remove(device).map_or(0, |d| d.len()),
-            None => known.devices.drain().map(|(_, d)| d.len()).sum(),
+            Some(device) => known.devices.remove(device).map_or(0, |d| d.bytes),
+            None => known.devices.drain().map(|(_, d)| d.bytes).sum(),
         };
-        self.metrics -= gone;
+        self.bytes -= gone;
     }
 
     /// A device, or the node itself, was born. What is too much is not remembered.
     pub(super) fn born(&mut self, node: &str, device: &str, born: Device) {
         self.forget(node, Some(device));
-        let count = born.len();
-        if self.metrics + count > METRICS {
-            return;
+        let bytes = born.bytes;
+        if device.len() > MAX_KEY || self.bytes + bytes > BYTES {
+            return self.too_much(node);
         }
         if let Some(known) = self.node(node) {
             known.devices.insert(device.into(), born);
-            self.metrics += count;
+            known.in_vain = 0;
+            self.bytes += bytes;
         }
     }
 
@@ -130,20 +139,42 @@ impl Nodes {
     /// Whether a node may be asked for its births now.
     pub(super) fn may_ask(&mut self, node: &str, now: i64) -> bool {
         let Some(known) = self.node(node) else { return false };
-        let may = known.asked.is_none_or(|asked| now.abs_diff(asked) >= ASK_EVERY);
+        let wait = ASK_EVERY << known.in_vain.saturating_sub(1).min(DOUBLINGS);
+        let may = known.asked.is_none_or(|asked| now.abs_diff(asked) >= wait);
         if may {
             known.asked = Some(now);
+            known.in_vain = known.in_vain.saturating_add(1);
         }
         may
     }
 
     fn node(&mut self, node: &str) -> Option<&mut Node> {
         if !self.nodes.contains_key(node) {
-            if self.nodes.len() >= NODES {
+            if node.len() > MAX_KEY {
                 return None;
+            }
+            if self.nodes.len() >= NODES {
+                // One that has died, or never was.
+                let gone = self.nodes.iter().find(|(_, known)| known.devices.is_empty());
+                let Some(gone) = gone.map(|(name, _)| name.clone()) else {
+                    self.too_much(node);
+                    return None;
+                };
+                self.nodes.remove(&gone);
             }
             self.nodes.insert(node.into(), Node::default());
         }
         self.nodes.get_mut(node)
+    }
+
+    fn too_much(&mut self, node: &str) {
+        if !std::mem::replace(&mut self.said, true) {
+            tracing::warn!(
+                node,
+                "Sparkplug births say more than is remembered ({NODES} nodes, {} MiB): what refers to one of the \
+                 rest by alias is rejected as no_birth",
+                BYTES >> 20
+            );
+        }
     }
 }

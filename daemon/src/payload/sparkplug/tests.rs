@@ -247,25 +247,55 @@ fn topics_of_readings() {
     }
 }
 
+/// A device of so many metrics whose names have so many bytes.
+fn device(metrics: u64, bytes: usize) -> Device {
+    let mut device = Device::default();
+    (0..metrics).for_each(|m| device.add(&format!("{m:0bytes$}"), Some(m), Described::default()));
+    device
+}
+
 #[test]
 fn what_is_remembered_is_bounded() {
-    let mut nodes = Nodes::default();
-    for n in 0..10_005 {
-        let mut device = Device::default();
-        (0..30).for_each(|m| device.add(&format!("m{m}"), Some(m), Described::default()));
-        nodes.born(&format!("g/{n}"), "", device);
+    // 32 MiB of names, and 128 bytes for what each stands in.
+    for (count, bytes) in [(30, 4), (300, 1000)] {
+        let mut nodes = Nodes::default();
+        (0..10_005).for_each(|n| nodes.born(&format!("g/{n}"), "", device(count, bytes)));
+        let remembered = (0..10_005).filter(|n| nodes.device(&format!("g/{n}"), "").is_some()).count();
+        let most = (32 << 20) / (count as usize * (bytes + 128));
+        assert_eq!(remembered, most.min(10_000), "{count} names of {bytes} bytes");
+        // What is forgotten makes room.
+        nodes.forget("g/0", None);
+        nodes.born("g/1", "d", device(1, 4));
+        assert!(nodes.device("g/1", "d").is_some());
     }
-    assert_eq!((0..10_005).filter(|n| nodes.device(&format!("g/{n}"), "").is_some()).count(), 200_000 / 30);
-    // What is forgotten makes room.
-    nodes.forget("g/0", None);
-    let mut device = Device::default();
-    device.add("m", None, Described::default());
-    nodes.born("g/1", "d", device);
-    assert!(nodes.device("g/1", "d").is_some());
-    let asked = (0..10_005).filter(|n| nodes.may_ask(&format!("other/{n}"), 0)).count();
-    assert_eq!(
-        asked + 200_000 / 30,
-        10_000,
-        "of nodes beyond these nothing is kept, not even that they were asked"
-    );
+}
+
+#[test]
+fn nodes_that_say_nothing_make_room_for_those_that_do() {
+    let mut nodes = Nodes::default();
+    (0..9_999).for_each(|n| nodes.born(&format!("g/{n}"), "", device(1, 4)));
+    // Whoever sends data without a birth is remembered, until there is need.
+    assert!((0..20_000).all(|n| nodes.may_ask(&format!("junk/{n}"), 0)));
+    nodes.born("g/new", "", device(1, 4));
+    assert!((0..9_999).all(|n| nodes.device(&format!("g/{n}"), "").is_some()));
+    assert!(nodes.device("g/new", "").is_some());
+    nodes.born("g/one too many", "", device(1, 4));
+    assert!(nodes.device("g/one too many", "").is_none());
+    nodes.end("g/7", None);
+    nodes.born("g/one too many", "", device(1, 4));
+    assert!(nodes.device("g/one too many", "").is_some());
+    let long = "n".repeat(2000);
+    assert!(!nodes.may_ask(&long, 0));
+}
+
+#[test]
+fn a_node_that_does_not_answer_is_asked_ever_less_often() {
+    let mut nodes = Nodes::default();
+    let second = 1_000_000;
+    let asked: Vec<i64> = (0..300).filter(|s| nodes.may_ask("g/n", s * second)).collect();
+    assert_eq!(asked, [0, 10, 30, 70, 150]);
+    assert_eq!((300..40_000).filter(|s| nodes.may_ask("g/n", s * second)).count(), 11);
+    nodes.born("g/n", "", device(1, 4));
+    let asked: Vec<i64> = (40_000..40_030).filter(|s| nodes.may_ask("g/n", s * second)).collect();
+    assert_eq!(asked, [40_000, 40_010]);
 }
