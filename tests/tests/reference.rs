@@ -150,6 +150,9 @@ fn what_is_served_and_published_is_what_is_described() -> Result<()> {
 
     sample.end(Signal::TERM)?;
 
+    // What a run takes is shown once there was one, be it one that is skipped.
+    daemon.ask_to_train()?;
+    daemon.wait_metrics("the run", |m| m.sum("vidente_training_runs_total", &[]) == 1.0)?;
     let (_, page) = daemon.get("/metrics")?;
     let served: BTreeSet<&str> =
         page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
