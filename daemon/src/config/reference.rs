@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::Config;
 
 const REFERENCE: &str = include_str!("../../../deploy/reference/config.md");
+const README: &str = include_str!("../../../README.md");
 const STREAM: &str = "[[stream]]\nname = 'a'\ntopic = 'b/{x}'\n";
 
 /// Key and default of each row.
@@ -21,7 +22,8 @@ fn rows() -> Vec<(&'static str, &'static str)> {
 fn allowed(header: &str) -> Option<Vec<String>> {
     let error = Config::parse(&format!("{header}\nno_such_key = 1\n")).unwrap_err();
     let (_, keys) = error.split_once("allowed here: ")?;
-    Some(keys.split(", ").map(str::to_owned).collect())
+    // Two are told as "a or b".
+    Some(keys.split(", ").flat_map(|keys| keys.split(" or ")).map(str::to_owned).collect())
 }
 
 #[test]
@@ -72,4 +74,31 @@ fn keys_without_a_default_are_absent_by_default() {
 fn the_configuration_of_the_package_is_taken() {
     let config = Config::parse(include_str!("../../../deploy/debian/vidente.toml")).unwrap();
     assert_eq!(config.problems(), [""; 0]);
+}
+
+/// The part of the README under a heading.
+fn section(heading: &str) -> &'static str {
+    README.split("\n## ").find(|section| section.starts_with(&format!("{heading}\n"))).unwrap()
+}
+
+#[test]
+fn the_configuration_that_the_readme_begins_with_is_taken() {
+    let own = section("Your own topics, in five minutes");
+    let text = own.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let config = Config::parse(text).unwrap();
+    assert_eq!(config.problems(), [""; 0]);
+    let keys = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+    assert!(keys.count() <= 10, "{text}");
+}
+
+#[test]
+fn the_keys_of_the_readme_are_those_of_the_reference() {
+    let documented: BTreeSet<&str> = rows().into_iter().map(|(key, _)| key).collect();
+    let named =
+        section("Configuration").lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let keys: Vec<&str> = named.flat_map(|cell| cell.split(", ")).map(|key| key.trim_matches('`')).collect();
+    assert!(keys.len() >= 10, "{keys:?}");
+    for key in keys {
+        assert!(documented.contains(key), "{key}");
+    }
 }
