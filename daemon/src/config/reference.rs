@@ -1,5 +1,7 @@
 //! Holds `deploy/reference/config.md` and the package's configuration to the code.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 
 use super::Config;
