@@ -7,7 +7,16 @@ use clap::{Args, Parser, Subcommand};
 
 /// Streaming forecasts for sensors that publish over MQTT.
 #[derive(Debug, Parser)]
-#[command(name = "vidente", version, about, propagate_version = true)]
+#[command(
+    name = "vidente",
+    version,
+    about,
+    propagate_version = true,
+    after_long_help = "Files: /etc/vidente/vidente.toml, then ./vidente.toml, is the configuration; any key outside \
+                       [[stream]] can also be set as VIDENTE__SECTION__KEY. VIDENTE_LOG sets what is logged.\n\n\
+                       Exit status: 0 if all went well, 78 if the configuration cannot be used, else 1 (2 for a \
+                       command line that makes no sense)."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -53,6 +62,13 @@ pub enum Command {
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
+    },
+    /// Write the man pages, one for each command
+    #[command(hide = true, after_help = "Example: vidente man ~/.local/share/man/man1")]
+    Man {
+        /// Folder, which must exist.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
     },
 }
 

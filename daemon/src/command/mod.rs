@@ -99,6 +99,8 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             clap_complete::generate(shell, &mut Cli::command(), "vidente", &mut std::io::stdout());
             Ok(())
         }
+        Command::Man { dir } => clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &dir)
+            .with_context(|| format!("writing man pages into {}", dir.display())),
     }
 }
 

@@ -7,6 +7,8 @@ mod anomaly;
 mod load;
 mod log;
 mod model;
+#[cfg(test)]
+mod reference;
 mod secrets;
 mod spool;
 mod stream;
