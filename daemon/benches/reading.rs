@@ -64,7 +64,7 @@ fn reading(c: &mut Criterion) {
                     packet.payload =
                         format!(r#"{{"value":{value},"ts":{}}}"#, 1_600_000_000 + 60 * minute).into_bytes();
                     let start = Instant::now();
-                    ingest.packet(black_box(packet), true, &mut effects);
+                    ingest.packet(black_box(packet), true, &mut effects, &mut |_| true);
                     spent += start.elapsed();
                     if turn % 256 == 0 {
                         effects = Effects::default();

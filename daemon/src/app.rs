@@ -7,31 +7,35 @@
 //! ```
 //! The path itself is laid in `path.rs`, where simulations lay it, too.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, Admin, Gate, Pages};
 use crate::config::Config;
 use crate::control::Control;
-use crate::message::{Message, Query};
+use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::path::{self, Bounds, Path, open_spool};
+use crate::pulse::Pulse;
 use crate::ready::Ready;
+use crate::reload::{Live, Reloader};
 use crate::store::{SeriesPage, Store};
 use crate::supervise::{Tasks, until_stopped};
+use crate::systemd::{self, Systemd};
 use crate::trainer::{Demands, Trainer};
 use crate::training;
 use crate::world::Real;
 
 /// How long stopping may take.
 pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(20);
-/// Time between two looks for what retention lets go.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// Time between two looks for partitions to make and for what retention lets go.
+const TEND_EVERY: Duration = Duration::from_secs(3600);
 
 impl Pages for Store {
     type Page = SeriesPage;
@@ -50,24 +54,28 @@ pub struct Started {
     pub ready: Arc<Ready>,
 }
 
-/// Runs the daemon until `stop` turns true, or a part of it breaks down.
+/// Runs the daemon until `stop` turns true, or a part of it breaks down. A reload reads the configuration from
+/// `file`.
 ///
 /// # Errors
 /// If it cannot start, a part ends before its time, or some part does not stop within the limit.
 pub async fn run(
     config: Config,
+    file: Option<PathBuf>,
     mut stop: watch::Receiver<bool>,
     started: impl FnOnce(Started) + Send,
 ) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let metrics = Metrics::new(config.stream.iter().map(|s| s.name.as_str()))?;
     let ready = Arc::new(Ready::default());
+    let pulse = Arc::<Pulse>::default();
     let bounds = Bounds::default();
     let (engine, inbox) = mpsc::channel::<Message>(bounds.inbox);
     let mut tasks = Tasks::default();
 
-    // From here on the signal does not end the process.
+    // From here on the signals do not end the process.
     let asked_to_train = signal(SignalKind::user_defined1()).context("listening for SIGUSR1")?;
+    let asked_to_reload = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
 
     // HTTP comes first, so that probes and metrics tell of a store that is away.
     let listener = TcpListener::bind(&config.http.listen)
@@ -90,6 +98,8 @@ pub async fn run(
     let scheme = if tls.is_some() { "https" } else { "http" };
     tasks.spawn("http", admin::serve(listener.into_std()?, tls, admin.router(), stop.clone()));
     started(Started { url: format!("{scheme}://{http}/"), ready: ready.clone() });
+    let systemd = Systemd::new(ready.clone(), metrics.clone(), pulse.clone());
+    tasks.spawn("systemd", systemd.clone().run(stop.clone()));
     let world = Real { store: store.clone() };
     let restored = tokio::select! {
         restored = path::restore(&world, &mut spool, &config, &ready, &metrics) => restored?,
@@ -97,6 +107,8 @@ pub async fn run(
         ended = tasks.until_stopped(&mut stop) => return ended,
     };
     let installed = restored.installed.clone();
+    let live = watch::Sender::new(Live::new(config.clone(), installed.clone()));
+    let filters = watch::Sender::new(config.filters());
     let path = Path {
         world: world.clone(),
         config: config.clone(),
@@ -105,6 +117,8 @@ pub async fn run(
         restored,
         spool,
         bounds,
+        pulse,
+        filters: filters.subscribe(),
         engine: engine.clone(),
         inbox,
     };
@@ -112,7 +126,7 @@ pub async fn run(
 
     // Beside it.
     let control = Control {
-        config: config.clone(),
+        live: live.subscribe(),
         store: store.clone(),
         metrics: metrics.clone(),
         engine: engine.downgrade(),
@@ -120,26 +134,36 @@ pub async fn run(
     control.start(&mut tasks, &stop)?;
     let trainer = Trainer {
         config: config.clone(),
+        active: vec![true; config.stream.len()],
+        live: live.subscribe(),
         store: store.clone(),
         engine: engine.clone(),
-        metrics,
+        metrics: metrics.clone(),
         installed,
         demands: demands.clone(),
         next: 0,
         again: None,
     };
     tasks.spawn("trainer", trainer.run(stop.clone()));
-    tasks.spawn("signals", train_on_signal(asked_to_train, demands, stop.clone()));
-    tasks.spawn("watchdog", watchdog(ready, engine.downgrade(), stop.clone()));
-    if let Some(retention) = config.store.retention {
-        tasks.spawn("retention", prune(store, retention, stop.clone()));
-    }
+    tasks.spawn("signals", train_on_signal(asked_to_train, demands.clone(), stop.clone()));
+    let reloader = Reloader {
+        world,
+        file,
+        live,
+        filters,
+        engine: engine.downgrade(),
+        bounds,
+        metrics,
+        demands,
+        systemd,
+    };
+    tasks.spawn("reloads", reloader.run(asked_to_reload, stop.clone()));
+    tasks.spawn("upkeep", tend(store, config.store.retention, stop.clone()));
     drop(engine);
 
     tasks.until_stopped(&mut stop).await?;
     tracing::info!("stopping");
-    // Without systemd there is nobody to tell.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    systemd::stopping();
     tasks.finish(STOP_LIMIT).await
 }
 
@@ -158,45 +182,25 @@ async fn train_on_signal(
     Ok(())
 }
 
-/// Tells systemd when the daemon is ready, and from then on that the engine makes progress.
-async fn watchdog(
-    ready: Arc<Ready>,
-    engine: mpsc::WeakSender<Message>,
+/// Makes partitions ahead and lets go of what retention does not keep, at the start and every hour.
+async fn tend(
+    store: Store,
+    retention: Option<Duration>,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    use sd_notify::NotifyState;
-    let work = async {
-        while !ready.missing().is_empty() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        tracing::info!("ready");
-        // Without systemd there is nobody to tell.
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
-        let Some(limit) = sd_notify::watchdog_enabled() else { return };
-        loop {
-            let (reply, answer) = oneshot::channel();
-            let Some(engine) = engine.upgrade() else { return };
-            if engine.send(Message::Query(Query::Streams(reply))).await.is_ok() && answer.await.is_ok() {
-                let _ = sd_notify::notify(&[NotifyState::Watchdog]);
-            }
-            drop(engine);
-            tokio::time::sleep(limit / 3).await;
-        }
-    };
-    until_stopped(&mut stop, work).await;
-    // The daemon goes on without anybody to watch over it.
-    let _ = stop.wait_for(|stop| *stop).await;
-    Ok(())
-}
-
-async fn prune(store: Store, retention: Duration, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let work = async {
         loop {
-            let before = training::now().saturating_sub(training::micros(retention));
-            if let Err(error) = store.prune(before).await {
-                tracing::warn!("cannot drop what is older than [store] retention: {error}");
+            let now = training::now();
+            if let Err(error) = store.make_ahead(now).await {
+                tracing::warn!("cannot make partitions ahead: {error}");
             }
-            tokio::time::sleep(PRUNE_EVERY).await;
+            if let Some(retention) = retention {
+                let before = now.saturating_sub(training::micros(retention));
+                if let Err(error) = store.prune(before).await {
+                    tracing::warn!("cannot drop what is older than [store] retention: {error}");
+                }
+            }
+            tokio::time::sleep(TEND_EVERY).await;
         }
     };
     until_stopped(&mut stop, work).await;

@@ -7,7 +7,6 @@ use forecaster::SeriesHandle;
 use hashbrown::HashMap;
 
 use crate::encode;
-use crate::record::NewSeries;
 use crate::topic::Outputs;
 
 /// Captured topic levels by name, compact: a map's node would outweigh all else that is kept here.
@@ -17,6 +16,19 @@ pub type Labels = Arc<[(Box<str>, Box<str>)]>;
 #[must_use]
 pub fn compact(labels: BTreeMap<String, String>) -> Labels {
     labels.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+/// Labels and further ones, where those have a name of their own.
+#[must_use]
+pub fn with<'l>(labels: &Labels, further: impl ExactSizeIterator<Item = (&'l str, &'l str)>) -> Labels {
+    if further.len() == 0 {
+        return labels.clone();
+    }
+    let mut all = map(labels);
+    for (name, value) in further {
+        all.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    }
+    compact(all)
 }
 
 /// Labels as the map that is stored and shown.
@@ -70,6 +82,16 @@ impl Catalog {
         });
     }
 
+    /// Publishes the forecasts of all series elsewhere.
+    pub fn set_outputs(&mut self, outputs: &Outputs) {
+        for entry in &mut self.entries {
+            let topic = outputs.forecast(&entry.key);
+            if *entry.forecast_topic != *topic {
+                entry.forecast_topic = topic.into();
+            }
+        }
+    }
+
     /// A series.
     #[must_use]
     pub fn get(&self, handle: SeriesHandle) -> Option<&Entry> {
@@ -114,18 +136,4 @@ pub struct Route {
     pub configured: Vec<Option<SeriesHandle>>,
     /// Series of numeric leaves, by field name.
     pub leaves: HashMap<String, SeriesHandle>,
-}
-
-impl Route {
-    /// The row that makes a new series of this topic known to the store.
-    #[must_use]
-    pub fn new_series(&self, handle: SeriesHandle, stream: &str, field: &str) -> NewSeries {
-        NewSeries {
-            handle,
-            key: [&self.prefix, field].concat(),
-            stream: stream.to_owned(),
-            labels: map(&self.labels),
-            field: field.to_owned(),
-        }
-    }
 }

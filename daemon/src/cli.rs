@@ -7,7 +7,16 @@ use clap::{Args, Parser, Subcommand};
 
 /// Streaming forecasts for sensors that publish over MQTT.
 #[derive(Debug, Parser)]
-#[command(name = "vidente", version, about, propagate_version = true)]
+#[command(
+    name = "vidente",
+    version,
+    about,
+    propagate_version = true,
+    after_long_help = "Files: /etc/vidente/vidente.toml, then ./vidente.toml, is the configuration; any key outside \
+                       [[stream]] can also be set as VIDENTE__SECTION__KEY. VIDENTE_LOG sets what is logged.\n\n\
+                       Exit status: 0 if all went well, 78 if the configuration cannot be used, else 1 (2 for a \
+                       command line that makes no sense)."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -32,18 +41,34 @@ pub enum Command {
     )]
     Replay(ReplayArgs),
     /// Train once now, on what is stored
+    #[command(after_help = "Example: vidente train --config /etc/vidente/vidente.toml --stream climate")]
     Train(TrainArgs),
     /// Look at the models that were trained, and choose which one forecasts
     #[command(subcommand)]
     Models(ModelsCommand),
     /// Validate the configuration; exit status 0, or 78 with file, key, reason and fix
+    #[command(after_help = "Example: vidente check --config ./vidente.toml && systemctl reload vidente")]
     Check(ConfigArgs),
+    /// Look at broker, store, disk, secrets and clock, and say what to change; exit status 0 if nothing failed
+    #[command(after_help = "Example: sudo -u vidente vidente doctor --config /etc/vidente/vidente.toml")]
+    Doctor(DoctorArgs),
     /// Bring the store's schema up to date
+    #[command(
+        after_help = "Example: VIDENTE__STORE__URL=postgres://vidente_owner@127.0.0.1/vidente vidente migrate"
+    )]
     Migrate(ConfigArgs),
     /// Print completions for a shell
+    #[command(after_help = "Example: vidente completions bash >/etc/bash_completion.d/vidente")]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
+    },
+    /// Write the man pages, one for each command
+    #[command(hide = true, after_help = "Example: vidente man ~/.local/share/man/man1")]
+    Man {
+        /// Folder, which must exist.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
     },
 }
 
@@ -53,6 +78,17 @@ pub struct ConfigArgs {
     /// Configuration file [default: /etc/vidente/vidente.toml, then ./vidente.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// `vidente doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON instead of a list
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `vidente demo`.

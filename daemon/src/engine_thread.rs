@@ -8,25 +8,20 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::catalog;
-use crate::encode;
-use crate::ingest::{Effects, Ingest, NAIVE};
-use crate::message::{
-    LastForecast, LastReading, Message, Packet, Query, SeriesSnapshot, StreamSnapshot, TrainerMessage,
-};
+use crate::feed::Listeners;
+use crate::ingest::{Effects, Ingest};
+use crate::message::{Message, Packet, Reload, TrainerMessage};
 use crate::metrics::Metrics;
 use crate::outqueue::OutQueue;
+use crate::pulse::Pulse;
 use crate::record::{ModelChange, StateRow};
 use crate::recorder::{Backlog, Record};
-use crate::trainer::StreamWatch;
 
 /// Messages taken at a time.
 pub(crate) const BURST: usize = 256;
 
 /// Between two looks for room at the end.
 pub(crate) const ROOM_EVERY: Duration = Duration::from_millis(2);
-/// Rows of readings and forecasts that a burst may make before they are handed over.
-const ROWS: usize = 4096;
 /// Series looked at between two bursts for having fallen silent.
 const LOOKS: usize = 1024;
 
@@ -44,8 +39,12 @@ pub struct EngineThread {
     pub out: Arc<OutQueue>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// Whether it gets on.
+    pub pulse: Arc<Pulse>,
     /// States checkpointed between two bursts, so that a checkpoint of many series delays no forecast.
     pub slice: usize,
+    /// Who hears what is published.
+    pub listeners: Listeners,
 }
 
 /// What stands between two bursts.
@@ -96,8 +95,8 @@ impl Rounds {
         }
     }
 
-    /// Whether there is nothing to do before the next message. Where there is no room for states or packets,
-    /// a message comes soon: ticks do.
+    /// Whether there is nothing to do before the next message. Where there is no room for states, one comes soon:
+    /// ticks do.
     pub(crate) fn idle(&self) -> bool {
         !self.may_save() && self.tick.is_none() && !self.may_go_on()
     }
@@ -108,6 +107,24 @@ impl Rounds {
 
     fn may_save(&self) -> bool {
         self.saving.due > 0 && self.engine.backlog.has_room_for_states()
+    }
+
+    /// Waits for messages, or while packets wait, for room, which comes without one. False once there are no more.
+    fn receive(&mut self) -> bool {
+        if self.waiting.is_empty() {
+            return self.engine.inbox.blocking_recv_many(&mut self.burst, BURST) > 0;
+        }
+        std::thread::sleep(ROOM_EVERY);
+        loop {
+            match self.engine.inbox.try_recv() {
+                Ok(message) => self.burst.push(message),
+                Err(mpsc::error::TryRecvError::Empty) => return true,
+                Err(mpsc::error::TryRecvError::Disconnected) => return !self.burst.is_empty(),
+            }
+            if self.burst.len() >= BURST {
+                return true;
+            }
+        }
     }
 
     /// Does a part of what takes long, if there is any, and handles a burst.
@@ -155,11 +172,17 @@ impl Rounds {
                     engine.flush(effects, record);
                 }
                 Message::Tick { at, listening } => {
+                    engine.listeners.prune();
                     // While the store is away and memory is full, the inlet takes nothing in.
                     let listening = listening && waiting.is_empty() && engine.backlog.has_room();
                     if engine.ingest.silences(at, listening, LOOKS, effects) {
                         *tick = Some(at);
                     }
+                }
+                Message::Reload(reload) => {
+                    engine.flush(effects, record);
+                    engine.reload(*reload, effects);
+                    engine.flush(effects, record);
                 }
                 // While the last one waits for the store, another would only fill memory.
                 Message::Checkpoint => {
@@ -174,6 +197,7 @@ impl Rounds {
         engine.quality();
         engine.flush(effects, record);
         engine.backlog.set_waiting(!waiting.is_empty());
+        engine.pulse.beat();
     }
 
     /// At the end: checkpoints a part of what moved, if the store takes it. Without that the next start
@@ -200,6 +224,31 @@ impl Rounds {
     }
 }
 
+/// Where what a burst led to goes.
+struct Onward<'e> {
+    records: &'e mpsc::UnboundedSender<Record>,
+    backlog: &'e Backlog,
+    out: &'e OutQueue,
+    listeners: &'e Listeners,
+}
+
+impl Onward<'_> {
+    fn flush(&self, effects: &mut Effects, record: &mut Record) {
+        self.listeners.hear(&effects.outgoing);
+        self.out.push_all(&mut effects.outgoing);
+        // What moved with these readings comes before states that were taken after them.
+        let states = std::mem::take(&mut record.batch);
+        record.batch = std::mem::take(&mut effects.batch);
+        record.batch.append(states);
+        if record.batch.is_empty() && record.acks.is_empty() && record.committed.is_empty() {
+            return;
+        }
+        self.backlog.add(&record.batch);
+        // The recorder ends after this thread; if it broke down, the supervisor ends the process.
+        let _ = self.records.send(std::mem::take(record));
+    }
+}
+
 /// What is left to do at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Left {
@@ -214,7 +263,7 @@ impl EngineThread {
     /// Runs until every sender of messages is gone, then checkpoints all that moved.
     pub fn run(self) {
         let mut rounds = Rounds::new(self);
-        while !rounds.idle() || rounds.engine.inbox.blocking_recv_many(&mut rounds.burst, BURST) > 0 {
+        while !rounds.idle() || rounds.receive() {
             rounds.next();
         }
         loop {
@@ -227,14 +276,17 @@ impl EngineThread {
     }
 
     fn packet(&mut self, packet: Packet, effects: &mut Effects, record: &mut Record) {
+        let EngineThread { ingest, records, backlog, out, pulse, listeners, .. } = self;
         // At QoS 1 there is room, or it would wait.
-        let store = packet.ack.is_some() || self.backlog.has_room();
-        self.ingest.packet(&packet, store, effects);
+        let store = packet.ack.is_some() || backlog.has_room();
+        let onward = Onward { records, backlog, out, listeners };
+        ingest.packet(&packet, store, effects, &mut |effects| {
+            onward.flush(effects, record);
+            pulse.beat();
+            packet.ack.is_some() || backlog.has_room()
+        });
         record.acks.extend(packet.ack);
-        // Rows count from here on: one message can make a megabyte of them.
-        if effects.batch.readings.series.len() + effects.batch.forecasts.series.len() > ROWS {
-            self.flush(effects, record);
-        }
+        pulse.beat();
     }
 
     fn checkpoint(&mut self, limit: usize, record: &mut Record) {
@@ -243,22 +295,13 @@ impl EngineThread {
         });
     }
 
-    fn flush(&mut self, effects: &mut Effects, record: &mut Record) {
-        self.out.push_all(&mut effects.outgoing);
-        // What moved with these readings comes before states that were taken after them.
-        let states = std::mem::take(&mut record.batch);
-        record.batch = std::mem::take(&mut effects.batch);
-        record.batch.append(states);
-        if record.batch.is_empty() && record.acks.is_empty() && record.committed.is_empty() {
-            return;
-        }
-        self.backlog.add(&record.batch);
-        // The recorder ends after this thread; if it broke down, the supervisor ends the process.
-        let _ = self.records.send(std::mem::take(record));
+    fn flush(&self, effects: &mut Effects, record: &mut Record) {
+        let EngineThread { records, backlog, out, listeners, .. } = self;
+        Onward { records, backlog, out, listeners }.flush(effects, record);
     }
 
     fn quality(&self) {
-        for (stream, _) in self.ingest.streams().enumerate() {
+        for (stream, _) in self.ingest.streams() {
             let quality = self.ingest.engine.quality(stream);
             let metrics = self.metrics.stream(stream);
             if let Some(coverage) = quality.coverage() {
@@ -323,76 +366,11 @@ impl EngineThread {
         }
     }
 
-    fn answer(&mut self, query: Query) {
-        // Whoever asked may have gone away.
-        match query {
-            Query::Series(reply) if reply.is_closed() => {}
-            Query::Series(reply) => drop(reply.send(self.series())),
-            Query::Streams(reply) => drop(reply.send(self.streams())),
-            Query::Handles(reply) => self.handles(reply),
-            Query::Watch(reply) => drop(reply.send(self.watch())),
-        }
-    }
-
-    fn watch(&self) -> Vec<StreamWatch> {
-        let engine = &self.ingest.engine;
-        let watch = |stream| StreamWatch {
-            model: engine.installed(stream).map(|m| m.id),
-            drift: engine.drift(stream),
-            probation: engine.probation(stream),
-        };
-        (0..self.ingest.streams().count()).map(watch).collect()
-    }
-
-    fn handles(&self, reply: oneshot::Sender<hashbrown::HashMap<Arc<str>, forecaster::SeriesHandle>>) {
-        let keys = self.ingest.catalog.iter().map(|e| e.key.clone());
-        drop(reply.send(keys.zip(0..).collect()));
-    }
-
-    fn series(&mut self) -> Vec<SeriesSnapshot> {
-        let Ingest { engine, catalog, .. } = &mut self.ingest;
-        let mut all: Vec<_> = (0..)
-            .zip(catalog.iter())
-            .map(|(handle, entry)| {
-                let steps: Vec<_> = engine.forecast(handle).iter().map(encode::step_json).collect();
-                let model = engine.model_of(handle).map_or(NAIVE, |m| &m.name).to_owned();
-                let series = engine.series(handle);
-                let last = series.and_then(|s| s.last().map(|last| (last, s.state_of_last())));
-                SeriesSnapshot {
-                    key: entry.key.to_string(),
-                    stream: entry.stream_name.to_string(),
-                    labels: catalog::map(&entry.labels),
-                    last: last.map(|(last, (score, anomaly))| LastReading {
-                        time: encode::text(last.time),
-                        value: last.value,
-                        score,
-                        anomaly,
-                    }),
-                    forecast: last.filter(|_| !steps.is_empty()).map(|(last, _)| LastForecast {
-                        origin: encode::text(last.time),
-                        model,
-                        steps,
-                    }),
-                    relative_error: series.and_then(|s| s.relative_error()),
-                }
-            })
-            .collect();
-        all.sort_by(|a, b| a.key.cmp(&b.key));
-        all
-    }
-
-    fn streams(&self) -> Vec<StreamSnapshot> {
-        let engine = &self.ingest.engine;
-        self.ingest
-            .streams()
-            .enumerate()
-            .map(|(stream, name)| StreamSnapshot {
-                stream: name.to_owned(),
-                model: engine.installed(stream).map_or(NAIVE, |m| &m.name).to_owned(),
-                series: self.ingest.catalog.iter().filter(|e| e.stream == stream).count(),
-                relative_error: engine.quality(stream).relative_error(),
-                coverage: engine.quality(stream).coverage(),
-            })
-            .collect()
+    fn reload(&mut self, mut reload: Reload, effects: &mut Effects) {
+        self.out.set_capacity(reload.out);
+        let done = reload.done.take();
+        self.ingest.reload(reload, effects);
+        // Whoever asked may be stopping.
+        done.map(|done| done.send(()));
     }
 }

@@ -3,6 +3,8 @@
 //! route → decode → engine → rows to store and messages to publish.
 
 mod anomalies;
+mod naming;
+mod reload;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,16 +13,16 @@ use forecaster::series::Outcome;
 use forecaster::{Engine, Reading, SECOND, SeriesHandle, Timestamp, Verdict};
 use hashbrown::HashMap;
 
-use crate::catalog::{self, Catalog, Route};
-use crate::config::Config;
+use crate::catalog::{Catalog, Route};
+use crate::config::{self, Config};
 use crate::control::Follower;
 use crate::encode::{self, ForecastMessage};
 use crate::message::Packet;
 use crate::metrics::{Metrics, Rejection};
 use crate::outqueue::{Kind, Outgoing};
-use crate::payload::{Decoded, Decoder, Field};
+use crate::payload::{Arrival, Decoded, Decoder};
 use crate::record::WriteBatch;
-use crate::topic::{self, Outputs, Pattern};
+use crate::topic::Outputs;
 
 use anomalies::Steady;
 
@@ -31,14 +33,23 @@ const EARLIEST: i64 = -62_135_596_800 * SECOND;
 /// Clocks of arrival may step back by this much and readings still count as in order.
 const CLOCK_STEP: i64 = SECOND;
 
-/// Longest series key in bytes: Postgres indexes some 2.7 kB.
-const MAX_KEY: usize = 1024;
-
 struct StreamPath {
     name: Arc<str>,
-    pattern: Pattern,
+    settings: config::Stream,
     decoder: Decoder,
-    timed: bool,
+    /// Whether a reload has not taken it out.
+    active: bool,
+}
+
+impl StreamPath {
+    fn new(settings: &config::Stream, max_bytes: usize, active: bool) -> StreamPath {
+        StreamPath {
+            name: settings.name.as_str().into(),
+            settings: settings.clone(),
+            decoder: Decoder::new(settings, max_bytes),
+            active,
+        }
+    }
 }
 
 /// What a message led to, besides the changed states.
@@ -48,6 +59,15 @@ pub struct Effects {
     pub batch: WriteBatch,
     /// Messages to publish.
     pub outgoing: Vec<Outgoing>,
+}
+
+/// Rows of readings and forecasts that may come together before they are handed on.
+const ROWS: usize = 4096;
+
+impl Effects {
+    fn are_many(&self) -> bool {
+        self.batch.readings.series.len() + self.batch.forecasts.series.len() > ROWS
+    }
 }
 
 /// The series, their states and the way to them.
@@ -60,6 +80,8 @@ pub struct Ingest {
     /// Routes of the topics that have series, a route for each stream that the topic matches.
     routes: HashMap<String, Vec<Route>>,
     outputs: Outputs,
+    /// What a reload has changed: messages on these topics may still be on their way.
+    former: Vec<Outputs>,
     retain: bool,
     max_series: usize,
     metrics: Arc<Metrics>,
@@ -72,12 +94,12 @@ pub struct Ingest {
     follower: Option<Follower>,
 }
 
-/// What is the same for all readings of a message.
+/// What a reading has of its message.
 #[derive(Clone, Copy)]
 struct Origin {
     arrived: Instant,
     now: Timestamp,
-    /// The message's own time; none means the time of arrival.
+    /// Its own time; none means the time of arrival.
     time: Option<Timestamp>,
     /// Whether rows may be stored; not if the store is away and the broker would not wait.
     store: bool,
@@ -87,26 +109,15 @@ impl Ingest {
     /// An ingest over an engine whose streams are those of the configuration.
     #[must_use]
     pub fn new(config: &Config, engine: Engine, catalog: Catalog, metrics: Arc<Metrics>) -> Ingest {
-        let streams = config
-            .stream
-            .iter()
-            .map(|s| StreamPath {
-                name: s.name.as_str().into(),
-                pattern: s.topic.clone(),
-                decoder: Decoder::new(s),
-                timed: s.time.is_some(),
-            })
-            .collect();
-        for (stream, _) in config.stream.iter().enumerate() {
-            let series = catalog.iter().filter(|e| e.stream == stream).count();
-            metrics.stream(stream).series.set(series as i64);
-        }
+        let streams = reload::paths(config, &[], Vec::new());
+        reload::count_series(&streams, &catalog, &metrics);
         Ingest {
             streams,
             engine,
             catalog,
             routes: HashMap::new(),
             outputs: Outputs::of(config),
+            former: Vec::new(),
             retain: config.forecast.retain,
             max_series: config.limits.max_series,
             metrics,
@@ -123,27 +134,47 @@ impl Ingest {
         self.streams.get(stream).map_or_else(|| "".into(), |s| s.name.clone())
     }
 
-    /// Names of the streams, by position.
-    pub fn streams(&self) -> impl Iterator<Item = &str> {
-        self.streams.iter().map(|s| &*s.name)
+    /// Number of streams, those that a reload took out among them.
+    #[must_use]
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
     }
 
-    /// Takes in a message. With `store` false its readings are forecast from, not stored.
-    pub fn packet(&mut self, packet: &Packet, store: bool, effects: &mut Effects) {
+    /// Positions and names of the streams that are configured now.
+    pub fn streams(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.streams.iter().enumerate().filter(|(_, s)| s.active).map(|(stream, s)| (stream, &*s.name))
+    }
+
+    /// Whether a stream is configured now.
+    #[must_use]
+    pub fn is_active(&self, stream: usize) -> bool {
+        self.streams.get(stream).is_some_and(|s| s.active)
+    }
+
+    /// Takes in a message. With `store` false its readings are forecast from, not stored. What it leads to is
+    /// handed `on` whenever it becomes much, which says whether further readings may be stored: one message can make
+    /// a hundred megabytes.
+    pub fn packet(
+        &mut self,
+        packet: &Packet,
+        mut store: bool,
+        effects: &mut Effects,
+        on: &mut dyn FnMut(&mut Effects) -> bool,
+    ) {
         if let Some(mut routes) = self.routes.remove(packet.topic.as_str()) {
             for route in &mut routes {
-                self.message(packet, route, store, effects);
+                self.message(packet, route, &mut store, effects, on);
             }
             self.routes.insert(packet.topic.clone(), routes);
             return;
         }
-        if self.outputs.is_own(&packet.topic) {
+        if self.former.iter().chain([&self.outputs]).any(|outputs| outputs.is_own(&packet.topic)) {
             return;
         }
         let mut routes: Vec<Route> =
             (0..self.streams.len()).filter_map(|s| self.route(s, &packet.topic)).collect();
         for route in &mut routes {
-            self.message(packet, route, store, effects);
+            self.message(packet, route, &mut store, effects, on);
         }
         // Only topics with series are remembered: their number is bounded.
         if routes.iter().any(|r| !r.leaves.is_empty() || r.configured.iter().any(Option::is_some)) {
@@ -153,22 +184,18 @@ impl Ingest {
         }
     }
 
-    fn route(&self, stream: usize, topic: &str) -> Option<Route> {
-        let path = self.streams.get(stream)?;
-        let captures = path.pattern.matches(topic)?;
-        Some(Route {
-            stream,
-            prefix: topic::key_prefix(&path.name, &captures),
-            labels: catalog::compact(path.pattern.labels(&captures)),
-            configured: vec![None; path.decoder.fields().len()],
-            leaves: HashMap::new(),
-        })
-    }
-
-    fn message(&mut self, packet: &Packet, route: &mut Route, store: bool, effects: &mut Effects) {
-        let Some(path) = self.streams.get(route.stream) else { return };
+    fn message(
+        &mut self,
+        packet: &Packet,
+        route: &mut Route,
+        store: &mut bool,
+        effects: &mut Effects,
+        on: &mut dyn FnMut(&mut Effects) -> bool,
+    ) {
+        let Some(path) = self.streams.get_mut(route.stream) else { return };
         let mut decoded = std::mem::take(&mut self.decoded);
-        path.decoder.decode(&packet.payload, &mut decoded);
+        let arrival = Arrival { topic: &packet.topic, payload: &packet.payload, at: packet.arrived_at };
+        path.decoder.decode(arrival, &mut decoded);
         let metrics = Arc::clone(&self.metrics);
         let metrics = metrics.stream(route.stream);
         metrics.received.inc_by((decoded.readings().len() + decoded.rejections().len()) as u64);
@@ -176,81 +203,40 @@ impl Ingest {
             tracing::debug!(topic = packet.topic, reason = reason.label(), "reading rejected");
             metrics.rejected(*reason).inc();
         }
-        let origin = Origin {
-            arrived: packet.arrived,
-            now: Timestamp(packet.arrived_at),
-            time: decoded.time().map(Timestamp),
-            store,
-        };
-        let refusal = if packet.retained && !path.timed {
-            Some(Rejection::Retained)
-        } else if origin.time.is_some_and(|t| t.0 < EARLIEST) {
-            Some(Rejection::BadTime)
-        } else {
-            None
-        };
-        for (field, value) in decoded.readings() {
-            let taken = match refusal {
-                Some(reason) => Err(reason),
-                None => self
-                    .series(route, field, &mut effects.batch)
-                    .and_then(|handle| self.reading(handle, value, origin, effects)),
+        if let Some(request) = decoded.take_request() {
+            tracing::debug!(topic = request.topic, "a node is asked for its births");
+            effects.outgoing.push(Outgoing {
+                topic: request.topic,
+                payload: request.payload,
+                retain: false,
+                stream: route.stream,
+                series: None,
+                kind: Kind::Request,
+                arrived: None,
+            });
+        }
+        for reading in decoded.readings() {
+            let time = reading.time.map(Timestamp);
+            let now = Timestamp(packet.arrived_at);
+            let origin = Origin { arrived: packet.arrived, now, time, store: *store };
+            let taken = if packet.retained && time.is_none() {
+                Err(Rejection::Retained)
+            } else if time.is_some_and(|t| t.0 < EARLIEST) {
+                Err(Rejection::BadTime)
+            } else {
+                self.series(route, reading, &mut effects.batch)
+                    .and_then(|handle| self.reading(handle, reading.value, origin, effects))
             };
             if let Err(reason) = taken {
+                let value = reading.value;
                 tracing::debug!(topic = packet.topic, value, reason = reason.label(), "reading rejected");
                 metrics.rejected(reason).inc();
             }
+            if effects.are_many() {
+                *store = on(effects);
+            }
         }
         self.decoded = decoded;
-    }
-
-    /// The series of a field; made, with its row, if it is new and there is room.
-    fn series(
-        &mut self,
-        route: &mut Route,
-        field: Field<'_>,
-        batch: &mut WriteBatch,
-    ) -> Result<SeriesHandle, Rejection> {
-        let known = match field {
-            Field::Configured(position) => route.configured.get(position).copied().flatten(),
-            Field::Leaf(name) => route.leaves.get(name).copied(),
-        };
-        if let Some(handle) = known {
-            return Ok(handle);
-        }
-        let name = match field {
-            Field::Configured(position) => self
-                .streams
-                .get(route.stream)
-                .and_then(|s| s.decoder.fields().get(position))
-                .map_or("", String::as_str),
-            Field::Leaf(name) => name,
-        };
-        let key = [&route.prefix, name].concat();
-        let handle = match self.catalog.find(&key) {
-            Some(handle) => handle,
-            None if key.len() > MAX_KEY => return Err(Rejection::KeyTooLong),
-            None if self.catalog.len() >= self.max_series => return Err(Rejection::SeriesLimit),
-            None => {
-                let handle = self.engine.add_series(route.stream);
-                let stream = self.stream_name(route.stream);
-                batch.new_series.push(route.new_series(handle, &stream, name));
-                self.catalog.add(&key, (route.stream, stream), route.labels.clone(), &self.outputs);
-                self.metrics.stream(route.stream).series.inc();
-                handle
-            }
-        };
-        match field {
-            Field::Configured(position) => {
-                if let Some(slot) = route.configured.get_mut(position) {
-                    *slot = Some(handle);
-                }
-            }
-            Field::Leaf(name) => {
-                route.leaves.insert(name.to_owned(), handle);
-            }
-        }
-        Ok(handle)
     }
 
     fn reading(
@@ -348,6 +334,7 @@ impl Ingest {
             payload,
             retain: self.retain,
             stream: entry.stream,
+            series: Some(handle),
             kind: Kind::Forecast,
             arrived: Some(origin.arrived),
         });

@@ -1,6 +1,7 @@
 //! Vidente: a streaming forecasting daemon for sensors that publish over MQTT.
 
 pub mod admin;
+mod answers;
 pub mod app;
 pub mod catalog;
 mod chance;
@@ -12,17 +13,21 @@ pub mod control;
 pub mod demo;
 pub mod encode;
 pub mod engine_thread;
+pub mod feed;
 mod homeassistant;
 pub mod ingest;
+pub mod logging;
 pub mod message;
 pub mod metrics;
 pub mod mqtt;
 pub mod outqueue;
 mod path;
 pub mod payload;
+pub mod pulse;
 pub mod ready;
 pub mod record;
 pub mod recorder;
+pub mod reload;
 pub mod restore;
 mod retry;
 pub mod secret;
@@ -31,6 +36,7 @@ mod simulation;
 pub mod spool;
 pub mod store;
 pub mod supervise;
+mod systemd;
 pub mod table;
 mod tls;
 pub mod topic;

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use forecaster::{Installed, Journal, Model, Rebuilt, SeriesHandle, Tally};
+use forecaster::{Installed, Journal, Model, Reading, Rebuilt, SeriesHandle, Tally, Timestamp};
 use hashbrown::HashMap;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::config::Config;
 use crate::control::ControlMessage;
+use crate::feed::Mailbox;
 use crate::record::ModelChange;
+use crate::restore::Restored;
 use crate::trainer::StreamWatch;
 
 /// Permission to acknowledge one packet, once everything in it is durable.
@@ -55,6 +58,8 @@ pub enum Message {
     Control(ControlMessage),
     /// From the trainer.
     Trainer(TrainerMessage),
+    /// Another configuration.
+    Reload(Box<Reload>),
     /// Time to checkpoint the series that moved.
     Checkpoint,
     /// Time to look for series that fell silent.
@@ -64,6 +69,21 @@ pub enum Message {
         /// Whether readings could be heard up to now.
         listening: bool,
     },
+}
+
+/// Another configuration for the path of a reading.
+#[derive(Debug)]
+pub struct Reload {
+    /// Streams stand at their positions, those that were taken out among them.
+    pub config: Arc<Config>,
+    /// Which of them are configured now.
+    pub active: Vec<bool>,
+    /// What the store knows of streams behind those that there were; none if there are none.
+    pub restored: Option<Restored>,
+    /// Messages that may wait for the broker.
+    pub out: usize,
+    /// Told once it goes by it.
+    pub done: Option<oneshot::Sender<()>>,
 }
 
 /// Questions about the present, answered from memory.
@@ -77,6 +97,29 @@ pub enum Query {
     Watch(oneshot::Sender<Vec<StreamWatch>>),
     /// All streams.
     Streams(oneshot::Sender<Vec<StreamSnapshot>>),
+    /// Some of all series, so that the engine is never held for long.
+    Part {
+        /// How many series come before, in the order in which they were first seen.
+        from: usize,
+        /// Told the series.
+        reply: oneshot::Sender<SeriesPart>,
+    },
+    /// What a series is forecast by.
+    Experts {
+        /// Key of the series.
+        key: String,
+        /// Told the experts; none if there is no such series.
+        reply: oneshot::Sender<Option<Vec<Expert>>>,
+    },
+    /// Somebody wants to hear what is published, until the mailbox is dropped.
+    Listen {
+        /// The series whose forecasts and anomalies are meant; none means the anomalies of all.
+        key: Option<String>,
+        /// Where to put it.
+        mailbox: Arc<Mailbox>,
+        /// Told whether there is such a series.
+        reply: oneshot::Sender<bool>,
+    },
 }
 
 /// How a model reaches the engine: the trainer opens a journal (from then on the engine keeps the
@@ -190,6 +233,45 @@ pub struct LastForecast {
     pub model: String,
     /// One object a step: `time`, `mean`, `q05` … `q95`.
     pub steps: Vec<serde_json::Value>,
+}
+
+/// Some of all series, for the overview.
+#[derive(Debug, Clone, Default)]
+pub struct SeriesPart {
+    /// The series, in the order in which they were first seen.
+    pub rows: Vec<SeriesRow>,
+    /// How many there are in all.
+    pub total: usize,
+}
+
+/// One series now, for the overview.
+#[derive(Debug, Clone)]
+pub struct SeriesRow {
+    /// `<stream>/<captured levels>/<field>`.
+    pub key: Arc<str>,
+    /// Name of its stream.
+    pub stream: Arc<str>,
+    /// The newest reading.
+    pub last: Option<Reading>,
+    /// How abnormal that was, 0 to 1.
+    pub score: f64,
+    /// When the anomaly began that the series is in.
+    pub flagged_since: Option<Timestamp>,
+    /// When a reading was due, if the series is silent.
+    pub silent_since: Option<Timestamp>,
+    /// q05, median and q95 of the next reading.
+    pub next: Option<[f64; 3]>,
+    /// Recent mean absolute error of the first step over the naive forecast's; below 1 is better.
+    pub relative_error: Option<f64>,
+}
+
+/// One of the experts that a series is forecast by.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Expert {
+    /// What it is called.
+    pub name: &'static str,
+    /// Its share in the forecast of the next reading; those of a series add up to 1.
+    pub weight: f32,
 }
 
 /// One stream now, as `/api/v1/streams` shows it.

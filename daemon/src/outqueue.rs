@@ -4,9 +4,11 @@
 //! engine never waits.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use forecaster::SeriesHandle;
 use tokio::sync::{Notify, watch};
 
 use crate::metrics::Metrics;
@@ -22,6 +24,8 @@ pub struct Outgoing {
     pub retain: bool,
     /// Position of its stream in the configuration.
     pub stream: usize,
+    /// What it tells of; none if of no series.
+    pub series: Option<SeriesHandle>,
     /// What it is, for the counters.
     pub kind: Kind,
     /// When the packet that caused it arrived; none if none did.
@@ -35,6 +39,8 @@ pub enum Kind {
     Forecast,
     /// Begin or end of an anomaly.
     Anomaly,
+    /// A request to whom readings come from.
+    Request,
 }
 
 /// The queue. The engine pushes, the outgoing connection takes.
@@ -43,7 +49,7 @@ pub struct OutQueue {
     items: Mutex<VecDeque<Outgoing>>,
     changed: Notify,
     closed: watch::Sender<bool>,
-    capacity: usize,
+    capacity: AtomicUsize,
     metrics: Arc<Metrics>,
 }
 
@@ -55,9 +61,14 @@ impl OutQueue {
             items: Mutex::default(),
             changed: Notify::new(),
             closed: watch::Sender::new(false),
-            capacity,
+            capacity: AtomicUsize::new(capacity),
             metrics,
         }
+    }
+
+    /// From the next message on, queues at most so many.
+    pub fn set_capacity(&self, capacity: usize) {
+        self.capacity.store(capacity, Ordering::Relaxed);
     }
 
     /// Takes all messages out of `messages` and queues them, dropping the oldest of those queued
@@ -73,7 +84,7 @@ impl OutQueue {
         }
         let was_empty = items.is_empty();
         items.extend(messages.drain(..));
-        let excess = items.len().saturating_sub(self.capacity);
+        let excess = items.len().saturating_sub(self.capacity.load(Ordering::Relaxed));
         items.drain(..excess).for_each(|m| self.count_dropped(&m));
         drop(items);
         if was_empty {
@@ -149,7 +160,15 @@ mod tests {
     use super::*;
 
     fn message(n: u8, stream: usize, kind: Kind) -> Outgoing {
-        Outgoing { topic: "t".into(), payload: vec![n], retain: false, stream, kind, arrived: None }
+        Outgoing {
+            topic: "t".into(),
+            payload: vec![n],
+            retain: false,
+            stream,
+            series: None,
+            kind,
+            arrived: None,
+        }
     }
 
     async fn take(queue: &OutQueue, max: usize) -> Vec<u8> {

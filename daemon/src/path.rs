@@ -18,11 +18,13 @@ use tokio::sync::{mpsc, watch};
 use crate::clock;
 use crate::config::Config;
 use crate::engine_thread::EngineThread;
+use crate::feed::Listeners;
 use crate::ingest::Ingest;
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::mqtt::{self, Role};
 use crate::outqueue::OutQueue;
+use crate::pulse::Pulse;
 use crate::ready::Ready;
 use crate::recorder::{self, Backlog, Outages, Recorder, Writer};
 use crate::restore::{self, Restored};
@@ -54,6 +56,14 @@ pub(crate) struct Bounds {
 impl Default for Bounds {
     fn default() -> Bounds {
         Bounds { inbox: 8192, backlog: 32 << 20, out: 65_536, slice: 128 }
+    }
+}
+
+impl Bounds {
+    /// Messages that may be on the way to the broker.
+    pub(crate) fn messages(&self, config: &Config) -> usize {
+        let longest = config.stream.iter().map(|s| s.horizon).max().unwrap_or(1).max(1);
+        self.out / longest
     }
 }
 
@@ -166,6 +176,9 @@ pub(crate) struct Path<W> {
     /// Empty; none if there is none.
     pub(crate) spool: Option<Spool>,
     pub(crate) bounds: Bounds,
+    pub(crate) pulse: Arc<Pulse>,
+    /// What to subscribe to.
+    pub(crate) filters: watch::Receiver<Vec<String>>,
     /// Both ends of the engine's inbox; the path ends when all senders are gone.
     pub(crate) engine: mpsc::Sender<Message>,
     pub(crate) inbox: mpsc::Receiver<Message>,
@@ -177,16 +190,15 @@ impl<W: World> Path<W> {
     /// # Errors
     /// If a file named in the configuration cannot be used.
     pub(crate) fn start(self, tasks: &mut Tasks, stop: &watch::Receiver<bool>) -> anyhow::Result<()> {
-        let Path { world, config, metrics, ready, restored, spool, bounds, engine, inbox } = self;
+        let Path { world, config, metrics, ready, restored, spool, bounds, pulse, filters, engine, inbox } =
+            self;
         let Restored { engine: restored_engine, catalog, ids, installed: _ } = restored;
         let (records, recorded) = mpsc::unbounded_channel();
         let (acks, acked) = mpsc::unbounded_channel();
-        let longest = config.stream.iter().map(|s| s.horizon).max().unwrap_or(1).max(1);
         let backlog = Backlog::new(bounds.backlog, metrics.store_queue.clone());
-        let out = Arc::new(OutQueue::new(bounds.out / longest, metrics.clone()));
-        let streams = config.stream.iter().map(|s| s.name.clone()).collect();
+        let out = Arc::new(OutQueue::new(bounds.messages(&config), metrics.clone()));
         let stream_of = catalog.iter().map(|e| e.stream).collect();
-        let writer = Writer::new(world.store().clone(), metrics.clone(), ids, streams, stream_of);
+        let writer = Writer::new(world.store().clone(), metrics.clone(), ids, Some(stream_of));
         let recorder = Recorder::new(writer, spool, backlog.clone(), metrics.clone());
         tasks.spawn_plain("recorder", recorder.run(recorded, acks));
         let link = world.connect(&config.mqtt, Role::Out)?;
@@ -199,7 +211,9 @@ impl<W: World> Path<W> {
             backlog: backlog.clone(),
             out: out.clone(),
             metrics: metrics.clone(),
+            pulse,
             slice: bounds.slice,
+            listeners: Listeners::default(),
         };
         let ended = world.clone().engine(thread);
         tasks.spawn("engine", async move {
@@ -210,7 +224,7 @@ impl<W: World> Path<W> {
         let inlet = mqtt::run_inlet(
             world.connect(&config.mqtt, Role::In)?,
             config.mqtt.clone(),
-            config.stream.iter().map(|s| s.topic.filter()).collect(),
+            filters,
             mqtt::Intake { engine: engine.clone(), acks: acked, backlog, clock: world.clock() },
             ready.clone(),
             metrics,

@@ -27,6 +27,12 @@ impl Ready {
         self.restored.load(Ordering::Acquire)
     }
 
+    /// Whether the store has answered and the series are being restored.
+    #[must_use]
+    pub fn restoring(&self) -> bool {
+        self.migrated.load(Ordering::Acquire) && !self.restored()
+    }
+
     /// Whether the broker has granted the subscriptions of the present connection.
     pub fn set_subscribed(&self, yes: bool) {
         self.subscribed.store(yes, Ordering::Release);

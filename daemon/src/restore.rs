@@ -14,6 +14,7 @@ use crate::training;
 use crate::world::World;
 
 /// What the store knew.
+#[derive(Debug)]
 pub struct Restored {
     /// The engine with every series' state.
     pub engine: Engine,

@@ -14,6 +14,9 @@ use serde::Deserialize;
 
 use crate::config::Config;
 
+/// Longest series key in bytes: Postgres indexes some 2.7 kB.
+pub(crate) const MAX_KEY: usize = 1024;
+
 /// Topic of the daemon's `online` and `offline`, retained.
 pub const STATUS_TOPIC: &str = "vidente/status";
 
@@ -60,6 +63,12 @@ impl Level {
 pub struct Captures<'t>(Vec<&'t str>);
 
 impl<'t> Captures<'t> {
+    /// Parts of a topic as if they had been captured.
+    #[must_use]
+    pub fn of(parts: Vec<&'t str>) -> Captures<'t> {
+        Captures(parts)
+    }
+
     /// The values in the pattern's order; the last holds `/` if it captured several levels.
     #[must_use]
     pub fn values(&self) -> &[&'t str] {
@@ -239,6 +248,16 @@ pub(crate) fn push_member(name: &mut String, first: bool, member: &str) {
     push_encoded(name, member, |c| unfit_or_escape(c) || c == '.' || c == '/');
 }
 
+/// Appends a name to a key as a part of its own: without `/`, and without the `=` that [`push_value`] follows.
+pub(crate) fn push_part(key: &mut String, name: &str) {
+    push_encoded(key, name, |c| unfit_or_escape(c) || matches!(c, '/' | '='));
+}
+
+/// Appends to a key what stands after a name's `=`.
+pub(crate) fn push_value(key: &mut String, value: &str) {
+    push_encoded(key, value, |c| unfit_or_escape(c) || c == '/');
+}
+
 /// The field name of a JSON path.
 pub(crate) fn field_name(path: &[String]) -> String {
     let mut name = String::new();
@@ -278,7 +297,7 @@ fn push_encoded(out: &mut String, text: &str, encode: impl Fn(char) -> bool) {
 }
 
 /// The topics Vidente publishes on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outputs {
     forecast: (String, String),
     /// What discovery topics begin with, where there are any.

@@ -77,7 +77,7 @@ fn a_series_takes_at_most_eight_kib() {
             share: None,
         };
         let mut effects = Effects::default();
-        ingest.packet(&packet, true, &mut effects);
+        ingest.packet(&packet, true, &mut effects, &mut |_| true);
         assert_eq!(effects.batch.readings.series.len(), 1);
         assert!(!effects.outgoing.is_empty());
     };

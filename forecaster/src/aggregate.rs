@@ -81,6 +81,18 @@ impl Aggregator {
         if weights > 0.0 { sum / weights } else { 0.0 }
     }
 
+    /// The share that each of the experts with an answer has in what they say together, on average over
+    /// the levels.
+    pub(crate) fn shares(&self, answers: &[Option<Lanes>]) -> Vec<Option<f32>> {
+        let share = |which: usize| {
+            answers.get(which)?.as_ref()?;
+            let indicator = (0..).zip(answers).map(|(k, a)| a.map(|_| f32::from(u8::from(k == which))));
+            let all: f32 = (0..MEAN).map(|lane| self.weigh(lane, indicator.clone())).sum();
+            Some(all / MEAN as f32)
+        };
+        (0..answers.len()).map(share).collect()
+    }
+
     /// Learns from how the answers and their combination did.
     pub(crate) fn learn(&mut self, answers: &[Option<Lanes>], combined: &Lanes, actual: f32) {
         let mut slope = [0.0_f32; 8];
@@ -235,5 +247,9 @@ mod tests {
         all.learn(&answers, &all.combine(&answers), 1.1);
         let (second, third) = (all.weigh(3, [None, Some(1.0), Some(0.0)].into_iter()), 0.5);
         assert!((second - third).abs() < 0.2, "{second}");
+        let shares = all.shares(&answers).into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>();
+        assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{shares:?}");
+        assert!(shares[0] < 0.05 && shares[1] > 0.3 && shares[2] > 0.3, "{shares:?}");
+        assert_eq!(all.shares(&[None, Some([1.0; 8]), None]), [None, Some(1.0), None]);
     }
 }

@@ -6,6 +6,7 @@ mod feedback;
 mod probation;
 mod quality;
 mod silence;
+mod streams;
 mod swap;
 
 use std::sync::Arc;
@@ -217,6 +218,13 @@ impl Engine {
             slot.series.forecast(&stream.spec, model, &mut self.room, &mut self.steps);
         }
         &self.steps
+    }
+
+    /// The first step of what [`Engine::forecast`] gives, at a fraction of its cost.
+    #[must_use]
+    pub fn next(&self, handle: SeriesHandle) -> Option<Step> {
+        let slot = self.slots.get(handle as usize)?;
+        slot.series.next(&self.streams[slot.stream].spec)
     }
 
     /// Makes the forecast of a series from its newest reading anew, under the model that is installed, and

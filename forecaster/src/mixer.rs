@@ -13,6 +13,21 @@ use crate::rls::Rls;
 pub(crate) const MODELS: usize = 3;
 /// Experts that are given: the naive forecast, the points, the models.
 pub(crate) const EXPERTS: usize = 1 + POINTS + MODELS;
+/// What the experts are called, the regression on what all others say last.
+const NAMES: [&str; EXPERTS + 1] = [
+    "naive",
+    "ewma 0.6",
+    "ewma 0.3",
+    "ewma 0.1",
+    "damped trend",
+    "autoregression, slow",
+    "autoregression, fast",
+    "autoregression, narrow",
+    "network 1",
+    "network 2",
+    "forest",
+    "regression on all",
+];
 /// Answers for the next reading, in units of the scale.
 pub(crate) type Answers = [Option<Lanes>; EXPERTS];
 
@@ -77,6 +92,12 @@ impl Mixer {
         self.combined = ordered(self.weights.combine(&self.all(answers)));
         let rounded = self.rounding.apply(&self.combined, grid);
         self.issued = Some(self.calibration.apply(ordered(rounded)));
+    }
+
+    /// The experts that answer, by name, each with its share in what they say together.
+    pub(crate) fn shares(&self, answers: &Answers) -> Vec<(&'static str, f32)> {
+        let shares = self.weights.shares(&self.all(answers));
+        NAMES.into_iter().zip(shares).filter_map(|(name, share)| Some((name, share?))).collect()
     }
 
     /// Takes in a new scale: offsets are in units of it.

@@ -49,7 +49,11 @@ impl Scale {
     fn observe_movement(&mut self, size: f64, recent: &Differences) {
         self.moves = self.moves.saturating_add(1);
         if recent.len() <= YOUNG {
-            self.movement = recent.trimmed_mean();
+            let mean = recent.trimmed_mean();
+            // Where nothing but repetitions is left, the plain mean: a unit that is lost and comes back makes
+            // nonsense of all that was learned in it.
+            let plain = self.movement * (1.0 - 1.0 / f64::from(self.moves));
+            self.movement = if mean > 0.0 { mean } else { plain };
             self.fast = self.movement;
             return;
         }
@@ -123,5 +127,32 @@ impl Scale {
     #[must_use]
     pub(crate) fn liveliness(&self) -> f64 {
         ((self.fast + 0.05 * self.scale()) / self.scale()).ln()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// However many repetitions come between.
+        #[test]
+        fn a_unit_is_never_lost(steps in prop::collection::vec(prop::sample::select(&[0.0, 0.0, 0.1, -3.0, 40.0]), 1..100)) {
+            let (mut scale, mut differences, mut value) = (Scale::default(), Differences::default(), 20.0);
+            scale.observe(value, None);
+            let mut before = None;
+            for step in steps {
+                value += step;
+                differences.observe(step);
+                scale.observe(value, Some((step, &differences)));
+                if let Some(before) = before {
+                    prop_assert!(scale.moved());
+                    prop_assert!(scale.scale() > 1e-4 * before, "{} after {before}", scale.scale());
+                }
+                before = scale.moved().then(|| scale.scale());
+            }
+        }
     }
 }

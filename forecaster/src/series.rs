@@ -113,10 +113,25 @@ impl Series {
         (self.score, self.episode.flagged())
     }
 
-    /// When the present anomaly of values began.
+    /// When the anomaly that the series is in began.
     #[must_use]
-    pub fn abnormal_since(&self) -> Option<Timestamp> {
+    pub fn flagged_since(&self) -> Option<Timestamp> {
         self.episode.since()
+    }
+
+    /// The experts by name, each with its share in the forecast of the next reading; none before there is
+    /// one.
+    #[must_use]
+    pub fn experts(&self) -> Vec<(&'static str, f32)> {
+        self.answers().map(|answers| self.mixer.shares(&answers)).unwrap_or_default()
+    }
+
+    /// The first step of the forecast from the newest reading, as [`Series::forecast`] gives it.
+    #[must_use]
+    pub fn next(&self, spec: &StreamSpec) -> Option<Step> {
+        let (last, interval) = (self.last()?, self.local.interval(spec.interval)?);
+        let (mean, quantiles) = self.expected()?;
+        Some(Step { time: Timestamp(last.time.0.saturating_add(interval)), mean, quantiles })
     }
 
     /// Recent mean absolute error of the median over that of the last value; none before it has
@@ -320,13 +335,13 @@ impl Series {
 
     fn steps(&self, spec: &StreamSpec, room: &Room, steps: &mut Vec<Step>) {
         steps.clear();
-        let (Some(last), Some(interval), Some((mean, quantiles))) =
-            (self.last(), self.local.interval(spec.interval), self.expected())
+        let (Some(last), Some(interval), Some(first)) =
+            (self.last(), self.local.interval(spec.interval), self.next(spec))
         else {
             return;
         };
         let at = |step: usize| Timestamp(last.time.0.saturating_add(interval.saturating_mul(step as i64)));
-        steps.push(Step { time: at(1), mean, quantiles });
+        steps.push(first);
         for step in 2..=spec.horizon {
             let offsets = room.candidates.get(step - 1).and_then(|c| self.ladder.expect(step, c));
             let Some((mean, quantiles)) = offsets.and_then(|o| self.in_own_unit(&o)) else { return };

@@ -174,3 +174,34 @@ fn steps_ahead_are_calibrated_each() {
         assert!(error < 1.0 - 0.02 * step as f64, "step {step}: error {error}");
     }
 }
+
+/// A short cycle with a little noise, over hardly more than one of its turns: nothing that is learned from so little
+/// may run away.
+#[test]
+fn the_first_readings_of_a_smooth_series_are_not_overrated() {
+    let mut worst: f64 = 0.0;
+    for number in 0..240 {
+        // As the sensors of `tests/browser` have it.
+        let value = |minute: i64| {
+            let (series, minute) = (f64::from(number), minute as f64);
+            let noise = (12.9898 * (series + 1.0) * (minute + 1.0)).sin() * 43758.5453;
+            let cycle = 20.0 + series % 7.0 + 3.0 * (TAU * minute / 90.0 + series).sin();
+            ((cycle + 0.4 * (noise - noise.floor())) * 1000.0).round() / 1000.0
+        };
+        for start in [0, 7 * HOUR + 1234 * SECOND] {
+            let readings: Vec<Reading> = (0..200)
+                .map(|row| Reading { time: Timestamp(start + row * 60 * SECOND), value: value(row) })
+                .collect();
+            let (_, made) = cold(&readings, 0);
+            for (row, (quantiles, next)) in made.iter().zip(&readings[1..]).enumerate() {
+                let width = quantiles[6] - quantiles[0];
+                let miss = (quantiles[3] - next.value).abs();
+                if width > 12.0 || miss > 6.0 {
+                    println!("series {number}, row {row}: {quantiles:?} and then {}", next.value);
+                }
+                worst = worst.max(width / 6.0).max(miss / 3.0);
+            }
+        }
+    }
+    assert!(worst < 2.0, "{worst} times the cycle");
+}

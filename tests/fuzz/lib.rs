@@ -7,7 +7,7 @@ pub use packets::packets;
 
 use forecaster::Model;
 use vidente::config::{Config, Stream};
-use vidente::payload::{Decoded, Decoder, Field};
+use vidente::payload::{Arrival, Decoded, Decoder, Field};
 use vidente::spool::{Found, decode, encode, find};
 use vidente::table::Table;
 use vidente::topic::{Outputs, Pattern};
@@ -30,27 +30,56 @@ pub const TARGETS: [Target; 7] = [
 fn streams() -> Vec<Stream> {
     const TEXT: &str = "[[stream]]\nname = 'number'\ntopic = 'n'\npayload = 'number'\n\
         [[stream]]\nname = 'leaves'\ntopic = 'l'\n\
-        [[stream]]\nname = 'timed'\ntopic = 't'\ntime = '/a/0/t'\n\
-        [[stream]]\nname = 'fields'\ntopic = 'f'\nfields = ['a.b', '/c/0', 'd']\ntime = 'ts'\n";
+        [[stream]]\nname = 'timed'\ntopic = 't'\ntime = '/a/0/t'\nzone = 'Europe/Berlin'\n\
+        [[stream]]\nname = 'fields'\ntopic = 'f'\nfields = ['a.b', '/c/0', 'd']\ntime = 'ts'\n\
+        [[stream]]\nname = 'cbor'\ntopic = 'c'\npayload = 'cbor'\ntime = 'ts'\n\
+        [[stream]]\nname = 'cbor-fields'\ntopic = 'c'\npayload = 'cbor'\nfields = ['a.b', '0', 'd']\n\
+        [[stream]]\nname = 'tasmota'\ntopic = 't'\npayload = 'tasmota'\nutc_offset = '+01:00'\n\
+        [[stream]]\nname = 'zigbee'\ntopic = 'z'\npayload = 'zigbee2mqtt'\nfields = ['temperature']\n\
+        [[stream]]\nname = 'states'\ntopic = 's'\npayload = 'homeassistant'\n\
+        [[stream]]\nname = 'influx'\ntopic = 'i'\npayload = 'influx'\n\
+        [[stream]]\nname = 'influx-fields'\ntopic = 'i'\npayload = 'influx'\nfields = ['a']\nprecision = 's'\n\
+        [[stream]]\nname = 'sparkplug'\ntopic = 'spBv1.0/{group}/{rest...}'\npayload = 'sparkplug'\n\
+        [[stream]]\nname = 'gzip'\ntopic = 'g'\ncompression = 'gzip'\n\
+        [[stream]]\nname = 'zlib'\ntopic = 'g'\ncompression = 'zlib'\npayload = 'influx'\n";
     Config::parse(TEXT).map(|config| config.stream).unwrap_or_else(|error| panic!("{error}"))
 }
+
+/// What a compressed body may become.
+const INFLATED: usize = 1 << 16;
+/// Topics of messages, by which Sparkplug tells what they are.
+const TOPICS: [&str; 6] = [
+    "spBv1.0/g/NBIRTH/n",
+    "spBv1.0/g/NDATA/n",
+    "spBv1.0/g/DBIRTH/n/d",
+    "spBv1.0/g/DDATA/n/d",
+    "spBv1.0/g/DDEATH/n/d",
+    "spBv1.0/g/NDEATH/n",
+];
 
 /// Payloads, in every format: readings have names and are no more than there are bytes.
 pub fn payload(bytes: &[u8]) {
     for stream in streams() {
-        let decoder = Decoder::new(&stream);
+        let mut decoder = Decoder::new(&stream, INFLATED);
         let mut decoded = Decoded::default();
-        for _ in 0..2 {
-            // The second time in what the first has left behind.
-            decoder.decode(bytes, &mut decoded);
+        for topic in TOPICS {
+            // From the second time on in what the first has left behind.
+            decoder.decode(Arrival { topic, payload: bytes, at: 1_795_428_000_000_000 }, &mut decoded);
             let fields = decoder.fields().len();
             let readings = decoded.readings().len();
-            assert!(readings + decoded.rejections().len() <= bytes.len().max(1) + fields);
-            for (field, _) in decoded.readings() {
-                match field {
+            // Deflate makes a byte 1032 at most.
+            let most = bytes.len().max(INFLATED.min(bytes.len() * 1032)).max(1);
+            assert!(readings + decoded.rejections().len() <= most + fields);
+            for reading in decoded.readings() {
+                assert!(reading.value.is_finite());
+                assert!(reading.labels().all(|(name, _)| !name.is_empty()));
+                match reading.field {
                     Field::Configured(place) => assert!(place < fields),
                     Field::Leaf(name) => {
-                        assert!(!name.contains(['/', '+', '#', '\0']), "{name:?}");
+                        assert!(!name.contains(['+', '#', '\0']), "{name:?}");
+                        assert!(
+                            stream.name.contains("influx") || stream.name == "zlib" || !name.contains('/')
+                        );
                     }
                 }
             }

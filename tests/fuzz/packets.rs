@@ -41,7 +41,7 @@ pub fn packets(bytes: &[u8]) {
             arrived_at: at,
             share: None,
         };
-        ingest.packet(&packet, true, &mut effects);
+        ingest.packet(&packet, true, &mut effects, &mut |_| true);
     }
     let (mut received, mut rejected) = (0, 0);
     for stream in 0..3 {

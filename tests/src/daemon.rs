@@ -218,6 +218,14 @@ impl Daemon {
         self.process.id()
     }
 
+    /// SIGHUP: asks for the configuration to be read again.
+    ///
+    /// # Errors
+    /// If the daemon is gone.
+    pub fn ask_to_reload(&self) -> Result<()> {
+        self.process.signal(Signal::HUP)
+    }
+
     /// GETs a path.
     ///
     /// # Errors

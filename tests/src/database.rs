@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, FromRow};
@@ -323,6 +324,21 @@ impl Database {
                 }
             })
             .with_context(|| sql.to_owned())
+    }
+
+    /// Applies the migrations of a folder up to a version, as `vidente migrate` of that time did.
+    ///
+    /// # Errors
+    /// If the store refuses.
+    pub fn migrate_to(&self, folder: &Path, version: i64) -> Result<()> {
+        self.runtime.block_on(async {
+            let migrator = Migrator::new(folder).await?;
+            match &self.pool {
+                Pool::Postgres(pool) => migrator.run_to(version, pool).await?,
+                Pool::Sqlite(pool) => migrator.run_to(version, pool).await?,
+            }
+            Ok(())
+        })
     }
 
     /// All rows of a query, as tuples.

@@ -168,12 +168,17 @@ impl Feed {
     /// If the broker does not take it.
     pub fn message(broker: &Mosquitto, topic: &str, payload: &[u8], retain: bool) -> Result<()> {
         let mut command = publisher(broker, 1);
-        command.args(["-s", "-t", topic]).stdin(Stdio::piped());
+        // An empty body is not taken from the input.
+        command.args([if payload.is_empty() { "-n" } else { "-s" }, "-t", topic]).stdin(Stdio::piped());
         if retain {
             command.arg("-r");
         }
         let mut child = command.spawn()?;
-        child.stdin.take().context("publisher without input")?.write_all(payload)?;
+        let mut input = child.stdin.take().context("publisher without input")?;
+        if !payload.is_empty() {
+            input.write_all(payload)?;
+        }
+        drop(input);
         let status = child.wait()?;
         ensure!(status.success(), "mosquitto_pub: {status}");
         Ok(())

@@ -19,15 +19,36 @@ pub struct Prometheus {
     _dir: TempDir,
 }
 
+/// What is shipped.
+const CONFIG: &str = include_str!("../../deploy/prometheus/prometheus.yml");
+const RULES: &str = include_str!("../../deploy/prometheus/vidente.rules.yml");
+
 impl Prometheus {
     /// Starts one with a configuration text and waits until it is ready.
     ///
     /// # Errors
     /// If Prometheus is missing, refuses the configuration or does not come up.
     pub fn start(config: &str) -> Result<Prometheus> {
+        Prometheus::with_rules(config, "")
+    }
+
+    /// Starts one for the daemon whose HTTP server is on a port, with the configuration and rules that are
+    /// shipped, but every second and with alerts that fire at once.
+    ///
+    /// # Errors
+    /// If Prometheus is missing, refuses the configuration or does not come up.
+    pub fn shipped(http: u16) -> Result<Prometheus> {
+        ensure!(CONFIG.contains("127.0.0.1:9464") && CONFIG.contains(" 15s"), "the shipped configuration");
+        let config = CONFIG.replace(":9464", &format!(":{http}")).replace(" 15s", " 1s");
+        let hasty = RULES.lines().filter(|line| !line.trim_start().starts_with("for: "));
+        Prometheus::with_rules(&config, &hasty.collect::<Vec<_>>().join("\n"))
+    }
+
+    fn with_rules(config: &str, rules: &str) -> Result<Prometheus> {
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("prometheus.yml");
         std::fs::write(&file, config)?;
+        std::fs::write(dir.path().join("vidente.rules.yml"), rules)?;
         let port = free_port()?;
         let mut command = Command::new(find_program(&["prometheus"], "prometheus")?);
         command.arg(format!("--config.file={}", file.display()));
@@ -47,17 +68,32 @@ impl Prometheus {
     /// If the query is refused.
     pub fn query(&self, promql: &str) -> Result<Vec<(Value, f64)>> {
         let query = utf8_percent_encode(promql, NON_ALPHANUMERIC);
-        let (status, body) = get(&format!("http://127.0.0.1:{}/api/v1/query?query={query}", self.port))?;
-        ensure!(status == 200, "{promql}: {status} {body}");
-        let answer: Value = serde_json::from_str(&body)?;
-        let result = answer["data"]["result"].as_array().with_context(|| body.clone())?;
+        let data = self.api(&format!("query?query={query}"))?;
+        let result = data["result"].as_array().context("no result")?;
         result
             .iter()
             .map(|series| {
-                let value = series["value"][1].as_str().with_context(|| body.clone())?;
+                let value = series["value"][1].as_str().context("no value")?;
                 Ok((series["metric"].clone(), value.parse()?))
             })
             .collect()
+    }
+
+    /// The alerts that fire, with their labels and annotations.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn firing(&self) -> Result<Vec<Value>> {
+        let data = self.api("alerts")?;
+        let alerts = data["alerts"].as_array().context("no alerts")?;
+        Ok(alerts.iter().filter(|alert| alert["state"] == "firing").cloned().collect())
+    }
+
+    fn api(&self, path: &str) -> Result<Value> {
+        let (status, body) = get(&format!("http://127.0.0.1:{}/api/v1/{path}", self.port))?;
+        ensure!(status == 200, "{path}: {status} {body}");
+        let mut answer: Value = serde_json::from_str(&body)?;
+        Ok(answer["data"].take())
     }
 }
 

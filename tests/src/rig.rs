@@ -150,9 +150,32 @@ impl Rig {
              [http]\nlisten = \"127.0.0.1:{http}\"\n\n{rest}",
             self.dir.path().join(format!("{name}.spool")).display(),
         );
-        let path = self.dir.path().join(format!("{name}.toml"));
+        let path = self.file(settings);
         std::fs::write(&path, text)?;
         Ok((path, http))
+    }
+
+    /// The configuration of a daemon.
+    #[must_use]
+    pub fn file(&self, settings: &Settings) -> PathBuf {
+        self.dir.path().join(format!("{}.toml", settings.name))
+    }
+
+    /// Changes a daemon's configuration, has it read, and waits for what the log says to that.
+    ///
+    /// # Errors
+    /// If the log does not say it in time.
+    pub fn reload(
+        &self,
+        settings: &Settings,
+        daemon: &mut Daemon,
+        change: impl FnOnce(String) -> String,
+        said: &[&str],
+    ) -> Result<()> {
+        let file = self.file(settings);
+        std::fs::write(&file, change(std::fs::read_to_string(&file)?))?;
+        daemon.ask_to_reload()?;
+        daemon.wait_log(said)
     }
 
     /// Starts a daemon and waits until it is ready.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -90,5 +90,23 @@ impl Wire {
     pub fn get(mut self, path: &str, headers: &str) -> Result<(u16, String)> {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n"))?;
         self.answer()
+    }
+
+    /// Reads until some text has come: all up to and with it, and perhaps a little more.
+    ///
+    /// # Errors
+    /// If the answer ends before.
+    pub fn until(&mut self, text: &str) -> Result<String> {
+        let mut read = String::new();
+        let mut bytes = [0; 4096];
+        while !read.contains(text) {
+            let count = match self {
+                Wire::Tcp(stream) => stream.read(&mut bytes)?,
+                Wire::Tls(stream) => stream.read(&mut bytes)?,
+            };
+            ensure!(count > 0, "the answer ended before {text:?}: {read:?}");
+            read.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+        Ok(read)
     }
 }

@@ -99,3 +99,35 @@ fn migrate_makes_the_schema_and_is_harmless_twice() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn each_command_has_a_page_in_the_manual() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let out = vidente(&["man", dir.path().to_str().context("path")?])?;
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let help = String::from_utf8(vidente(&["--help"])?.stdout)?;
+    let listed =
+        help.split("Commands:").nth(1).and_then(|rest| rest.split("\n\n").next()).context("commands")?;
+    let commands = listed.lines().filter_map(|line| line.split_whitespace().next()).filter(|c| *c != "help");
+    let overview = std::fs::read_to_string(dir.path().join("vidente.1"))?;
+    let mut pages = 0;
+    for command in commands.chain(["models-list"]) {
+        let page = std::fs::read_to_string(dir.path().join(format!("vidente-{command}.1")))?;
+        // `models` is a group of commands, which have the examples.
+        let shown = command == "models" || page.contains("Example:");
+        assert!(page.contains(".SH SYNOPSIS") && shown, "{command}: {page}");
+        assert!(
+            command == "models-list" || overview.contains(&format!("vidente\\-{command}(1)")),
+            "{overview}"
+        );
+        pages += 1;
+    }
+    assert!(pages > 10, "{listed}");
+    assert!(!dir.path().join("vidente-man.1").exists(), "a hidden command");
+
+    let missing = dir.path().join("missing");
+    let out = vidente(&["man", missing.to_str().context("path")?])?;
+    assert_eq!(out.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("missing"));
+    Ok(())
+}

@@ -160,6 +160,50 @@ fn no_answer_is_taken_for_a_reading_a_forecast_or_a_request() -> Result<()> {
     daemon.stop()
 }
 
+/// What a reload changes counts for requests from then on.
+#[test]
+fn a_reload_counts_for_requests_too() -> Result<()> {
+    let rig = Rig::new(Store::Sqlite)?;
+    let settings = Settings::climate();
+    let mut daemon = listening(&rig, &settings)?;
+    Feed::run(&rig.broker, 2, 1, 0..3)?;
+    daemon.wait_stored(6)?;
+    let list = || ask(&rig.broker, "5", "series", &json!({}));
+    assert_eq!(list()?["total"], 2);
+
+    let other = "[[stream]]\nname = \"other\"\ntopic = \"in/{device}\"\n";
+    let replaced = |text: String| text.replace("[[stream]]", &format!("{other}[[stream]]"));
+    rig.reload(&settings, &mut daemon, replaced, &["reloaded: stream \"other\" is new"])?;
+    daemon.wait_log(&["subscribed to in/+"])?;
+    // A topic that would have been fine before.
+    let said = json!({ "series": SERIES, "response_topic": "in/answer" }).to_string();
+    Feed::message(&rig.broker, "vidente/request/forecast", said.as_bytes(), false)?;
+    daemon.wait_metrics("the refusal", |m| {
+        m.sum("vidente_requests_total", &["outcome=\"forbidden_response_topic\""]) == 1.0
+    })?;
+    Feed::message(&rig.broker, "in/a", b"1", false)?;
+    daemon.wait_stored(7)?;
+    assert_eq!(list()?["total"], 3);
+
+    let alone = |text: String| match text.split_once(other) {
+        Some((before, _)) => format!("{before}{other}"),
+        None => text,
+    };
+    rig.reload(&settings, &mut daemon, alone, &["stream \"climate\" is gone"])?;
+    let listed = list()?;
+    assert_eq!((&listed["total"], &listed["series"][0]["stream"]), (&json!(1), &json!("other")));
+    for (kind, body) in [
+        ("forecast", json!({ "series": SERIES })),
+        ("feedback", json!({ "series": SERIES, "anomaly": false })),
+    ] {
+        assert_eq!(code(&ask(&rig.broker, "5", kind, &body)?)?, "unknown_series", "{kind}");
+    }
+    // What is stored of it is still told.
+    let history = ask(&rig.broker, "5", "history", &json!({ "series": SERIES }))?;
+    assert_eq!(history["readings"].as_array().map(Vec::len), Some(3));
+    daemon.stop()
+}
+
 /// A flood of requests is answered as far as they are taken, refused beyond that, counted, and delays no reading.
 #[test]
 fn what_is_too_much_or_too_large_is_refused_and_counted() -> Result<()> {

@@ -3,44 +3,49 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
-use vidente_tests::{Daemon, Database, Feed, Prometheus, Reading, Rig, Settings, Store, WAIT, wait_until};
+use vidente_tests::{
+    Daemon, Dashboard, Database, Feed, Prometheus, Reading, Rig, Settings, Store, View, WAIT, promql,
+    wait_until,
+};
 
-const SERIES: &str = include_str!("../../deploy/grafana/dashboards/series.json");
-const DAEMON: &str = include_str!("../../deploy/grafana/dashboards/daemon.json");
+const DASHBOARDS: [&str; 3] = [Dashboard::SERIES, Dashboard::QUALITY, Dashboard::DAEMON];
 const DATASOURCES: &str = include_str!("../../deploy/grafana/provisioning/datasources/vidente.yml");
 const PROVIDER: &str = include_str!("../../deploy/grafana/provisioning/dashboards/vidente.yml");
 const ROLE: &str = include_str!("../../deploy/grafana/read-only.sql");
-const SCRAPE: &str = include_str!("../../deploy/prometheus/prometheus.yml");
 
 /// Position in series 0 of a reading far outside.
 const WILD: usize = 150;
 /// Steps ahead.
 const HORIZON: usize = 3;
+/// What is looked at.
+const KEY: &str = "climate/hall/dev0/value";
 
 #[test]
 fn dashboards_refer_to_what_is_provisioned() -> Result<()> {
     let provisioned = provisioned();
     assert_eq!(provisioned.len(), 2);
     let mut uids = BTreeSet::new();
-    for text in [SERIES, DAEMON] {
-        let dashboard: Value = serde_json::from_str(text)?;
-        assert!(dashboard["schemaVersion"].as_u64() >= Some(39));
-        assert!(uids.insert(string(&dashboard, "uid")?.to_owned()));
+    for text in DASHBOARDS {
+        let dashboard = Dashboard::parse(text)?;
+        assert!(dashboard.0["schemaVersion"].as_u64() >= Some(39));
+        assert!(uids.insert(dashboard.0["uid"].as_str().context("uid")?.to_owned()));
         let mut ids = BTreeSet::new();
-        for panel in items(&dashboard["panels"])? {
-            let title = string(panel, "title")?;
+        for panel in dashboard.items("/panels")? {
+            let title = panel["title"].as_str().context("title")?;
             assert!(ids.insert(panel["id"].as_u64().context("id")?), "{title}: its id is taken");
-            assert!(!string(panel, "description")?.is_empty(), "{title}");
+            assert!(panel["description"].as_str().is_some_and(|d| !d.is_empty()), "{title}");
             assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{title}: no unit");
-            assert!(!items(&panel["targets"])?.is_empty(), "{title}: no query");
+            assert!(panel["targets"].as_array().is_some_and(|t| !t.is_empty()), "{title}: no query");
         }
-        let used = datasources(&dashboard)?;
+        let used = datasources(&dashboard.0)?;
         assert!(!used.is_empty() && used.is_subset(&provisioned), "{used:?}, provisioned {provisioned:?}");
-        for link in items(&dashboard["links"])? {
-            let other = string(link, "url")?.trim_start_matches("/d/");
-            assert!([SERIES, DAEMON].iter().any(|d| d.contains(&format!("\"uid\": \"{other}\""))), "{other}");
+    }
+    for text in DASHBOARDS {
+        for link in Dashboard::parse(text)?.items("/links")? {
+            let other = link["url"].as_str().and_then(|url| url.strip_prefix("/d/")).context("url")?;
+            assert!(uids.contains(other), "{other}");
         }
     }
     assert!(
@@ -62,7 +67,7 @@ fn every_query_of_the_dashboards_runs_and_shows_what_the_daemon_did() -> Result<
     let settings = Settings { rest: format!("{rest}\n[model]\nhidden = 4\n"), ..climate };
     let (config, http) = rig.configure(&settings)?;
     let mut daemon = Daemon::start(&config, http, &rig.dir().join("log"))?;
-    let prometheus = Prometheus::start(&SCRAPE.replace(":9464", &format!(":{http}")).replace("15s", "1s"))?;
+    let prometheus = Prometheus::shipped(http)?;
     Feed::run(&rig.broker, COUNT, 1, 0..WILD)?;
     let wild = format!("{{\"value\":500,\"ts\":{}}}", time(WILD));
     Feed::message(&rig.broker, &Feed::topic(0), wild.as_bytes(), false)?;
@@ -70,18 +75,23 @@ fn every_query_of_the_dashboards_runs_and_shows_what_the_daemon_did() -> Result<
     daemon.wait_stored(COUNT * 299 + 1)?;
     daemon
         .wait_metrics("a training run", |m| m.sum("vidente_training_duration_seconds_count", &[]) >= 1.0)?;
+    let hour_ago = (jiff::Timestamp::now().as_second() - 3600) as f64;
+    daemon.wait_metrics("when it was, and how often one comes", |m| {
+        m.sum("vidente_training_last_success_timestamp_seconds", &["stream=\"climate\""]) > hour_ago
+            && m.sum("vidente_training_interval_seconds", &[]) == 3600.0
+    })?;
 
     postgres(&rig, &settings)?;
 
-    let dashboard: Value = serde_json::from_str(DAEMON)?;
     let served: BTreeSet<String> =
         daemon.metrics()?.0.keys().filter_map(|k| k.split('{').next()).map(str::to_owned).collect();
+    let (quality, dashboard) = (Dashboard::parse(Dashboard::QUALITY)?, Dashboard::parse(Dashboard::DAEMON)?);
     let mut queries: Vec<(String, String)> = Vec::new();
-    for (title, target) in targets(&dashboard)? {
-        queries.push((title.to_owned(), promql(string(target, "expr")?)));
+    for query in [quality.queries()?, dashboard.queries()?].concat().iter().filter(|q| !q.sql) {
+        queries.push((query.title.to_owned(), promql(query.text)));
     }
-    for variable in items(&dashboard["templating"]["list"])? {
-        let query = string(&variable["query"], "query")?;
+    for variable in dashboard.items("/templating/list")? {
+        let query = variable["query"]["query"].as_str().context("query")?;
         let inner = query.strip_prefix("label_values(").and_then(|q| q.strip_suffix(')'));
         let (selector, label) = inner.and_then(|q| q.rsplit_once(", ")).with_context(|| query.to_owned())?;
         queries.push((query.to_owned(), promql(&format!("group by ({label}) ({selector})"))));
@@ -94,16 +104,16 @@ fn every_query_of_the_dashboards_runs_and_shows_what_the_daemon_did() -> Result<
         // A rate needs two scrapes.
         wait_until(&format!("{title}: {query}"), WAIT, || Ok(!prometheus.query(query)?.is_empty()))?;
     }
-    let ready = targets(&dashboard)?.first().map(|(_, t)| string(t, "expr")).context("no panel")??;
-    assert!(prometheus.query(&promql(ready))?.iter().all(|(_, v)| *v == 1.0));
+    let ready = promql(dashboard.queries()?.first().context("no panel")?.text);
+    assert!(prometheus.query(&ready)?.iter().all(|(_, v)| *v == 1.0));
     daemon.stop()?;
     wait_until("the state to turn to down", WAIT, || {
-        let rows = prometheus.query(&promql(ready))?;
+        let rows = prometheus.query(&ready)?;
         Ok(rows.len() == 1 && rows.iter().all(|(_, v)| *v == 0.0))
     })
 }
 
-/// The dashboard of series, read with the role that is shipped.
+/// The dashboards of series and quality, read with the role that is shipped.
 fn postgres(rig: &Rig, settings: &Settings) -> Result<()> {
     rig.database(settings)?.execute(ROLE)?;
     let url = rig.store_url(&settings.name).replace("//vidente@", "//vidente_grafana@");
@@ -116,116 +126,105 @@ fn postgres(rig: &Rig, settings: &Settings) -> Result<()> {
     }
     grafana.execute("reset default_transaction_read_only")?;
 
-    let dashboard: Value = serde_json::from_str(SERIES)?;
-    let part = Range { from: time(100), to: time(199), interval: 15 };
-    for (title, target) in targets(&dashboard)? {
-        let query = sql(string(target, "rawSql")?, &part)?;
-        assert!(grafana.row_count(&query)? > 0, "{title}: no rows\n{query}");
+    let (series, quality) = (Dashboard::parse(Dashboard::SERIES)?, Dashboard::parse(Dashboard::QUALITY)?);
+    let part = View { from: time(100), to: time(199), interval: 15, series: KEY };
+    // Runs are of today.
+    let until_now = View { from: time(0), to: time(1_000_000), interval: 86_400, series: KEY };
+    for query in [series.queries()?, quality.queries()?].concat().iter().filter(|q| q.sql) {
+        let view = if query.title == "Training runs" { &until_now } else { &part };
+        let text = view.sql(query.text)?;
+        let rows = grafana.row_count(&text)?;
+        // Whether the first model became champion is not certain.
+        assert!(rows > 0 || query.title == "Champions", "{}: no rows\n{text}", query.title);
     }
-    for (name, expected) in [("stream", "climate"), ("series", "climate/hall/dev0/value")] {
-        let variables = items(&dashboard["templating"]["list"])?;
-        let query = variables.iter().find(|v| v["name"] == name).context(name)?;
-        let rows: Vec<(String,)> = grafana.rows(&sql(string(query, "query")?, &part)?)?;
+    for (name, expected) in [("stream", "climate"), ("label", "device=dev0"), ("series", KEY)] {
+        let rows: Vec<(String,)> = grafana.rows(&part.sql(series.variable(name)?)?)?;
         assert_eq!(rows.first().map(|r| r.0.as_str()), Some(expected), "{rows:?}");
     }
+    let narrowed = series.variable("series")?.replace("${label:sqlstring}", "'device=dev1'");
+    assert_eq!(grafana.rows::<(String,)>(&part.sql(&narrowed)?)?, [("climate/hall/dev1/value".to_owned(),)]);
 
-    let query = |title: &str, id: &str, range: &Range| -> Result<String> {
-        let found = targets(&dashboard)?.into_iter().find(|(t, q)| *t == title && q["refId"] == id);
-        sql(string(found.with_context(|| title.to_owned())?.1, "rawSql")?, range)
-    };
     let main = "Readings and the forecast one step before";
     let residuals = "Residuals one step ahead";
     // Every reading of the range, the first included, has its forecast from the one before.
     for (title, id) in [(main, "A"), (main, "B"), (residuals, "A")] {
-        assert_eq!(grafana.row_count(&query(title, id, &part)?)?, 100, "{title} {id}");
-        let coarse = Range { interval: 600, ..part };
-        assert_eq!(grafana.row_count(&query(title, id, &coarse)?)?, 10, "{title} {id}");
+        assert_eq!(grafana.row_count(&series.sql(title, id, &part)?)?, 100, "{title} {id}");
+        let coarse = View { interval: 600, ..part };
+        assert_eq!(grafana.row_count(&series.sql(title, id, &coarse)?)?, 10, "{title} {id}");
     }
     let paired = format!(
         "select count(*) from ({}) r join ({}) f using (time) \
          where r.time <> to_timestamp({}) and f.q05 <= f.q50 and f.q50 <= f.q95",
-        query(main, "A", &part)?,
-        query(main, "B", &part)?,
+        series.sql(main, "A", &part)?,
+        series.sql(main, "B", &part)?,
         time(WILD)
     );
     assert_eq!(grafana.int(&paired)?, 99);
     let flagged = format!("select min(time) = to_timestamp({}) and max(flagged) = 500", time(WILD));
     let flagged = format!(
         "select case when ({flagged} from ({}) f) then 1::bigint else 0 end",
-        query(main, "C", &part)?
+        series.sql(main, "C", &part)?
     );
     assert_eq!(grafana.int(&flagged)?, 1);
-    let ahead = query("Ahead of the newest reading", "A", &part)?;
+    let ahead = series.sql("Ahead of the newest reading", "A", &part)?;
     let ahead: Vec<(f64,)> = grafana.rows(&format!("select ahead from ({ahead}) a order by 1"))?;
     let expected: Vec<(f64,)> = (0..=HORIZON as u64).map(|s| ((s * Reading::INTERVAL) as f64,)).collect();
     assert_eq!(ahead, expected);
+
+    // The panels go about it in a quicker way than the view, and come to the same.
+    let accuracy = series.sql("Accuracy in the time range", "A", &part)?;
+    let shown: Vec<(f64, f64)> = grafana.rows(&format!(
+        "select \"mean absolute error\", \"inside the 90 % interval\"::float8 from ({accuracy}) a"
+    ))?;
+    let view: Vec<(f64, f64)> = grafana.rows(&format!(
+        "select avg(abs(error)), avg(inside::int)::float8 from forecast_errors \
+         where key = '{KEY}' and step = 1 and time between to_timestamp({}) and to_timestamp({})",
+        part.from, part.to
+    ))?;
+    assert!(
+        (shown[0].0 - view[0].0).abs() < 1e-9 && (shown[0].1 - view[0].1).abs() < 1e-9,
+        "{shown:?} {view:?}"
+    );
+    judged(&grafana, &quality, &part)?;
     // Tables this small are scanned unless that is discouraged; then an index must serve each query.
     grafana.execute("set enable_seqscan = off")?;
-    for (title, id) in [(main, "A"), (main, "B"), (residuals, "A"), ("Ahead of the newest reading", "A")] {
-        let query = query(title, id, &part)?;
-        let plan: Vec<(String,)> = grafana.rows(&format!("explain {query}"))?;
-        assert!(!plan.iter().any(|l| l.0.contains("Seq Scan")), "{title} {id}: {plan:#?}");
+    for query in [series.queries()?, quality.queries()?].concat().iter().filter(|q| q.sql) {
+        let plan: Vec<(String,)> = grafana.rows(&format!("explain {}", part.sql(query.text)?))?;
+        let scanned =
+            |line: &str| line.contains("Seq Scan on readings") || line.contains("Seq Scan on forecasts");
+        assert!(!plan.iter().any(|l| scanned(&l.0)), "{} {}: {plan:#?}", query.title, query.id);
     }
+    Ok(())
+}
+
+/// What *Quality* says of the models is what the tables say, reckoned in another way.
+fn judged(grafana: &Database, quality: &Dashboard, view: &View<'_>) -> Result<()> {
+    let table = quality.sql("By model", "A", view)?;
+    let shown: Vec<(i64, f64, f64)> = grafana.rows(&format!(
+        "select sum(forecasts)::bigint, (sum(forecasts * \"mean absolute error\") / sum(forecasts))::float8, \
+         (sum(forecasts * \"inside 90 %\") / sum(forecasts))::float8 from ({table}) t"
+    ))?;
+    // The feed's readings come on time: each forecast of the range is followed by one at just its time.
+    let direct: Vec<(i64, f64, f64)> = grafana.rows(&format!(
+        "select count(*), avg(abs(r.value - f.q50)), avg((r.value between f.q05 and f.q95)::int)::float8 \
+         from forecasts f join readings r on r.series_id = f.series_id and r.time = f.time \
+         where f.step = 1 and f.origin between to_timestamp({}) and to_timestamp({})",
+        view.from, view.to
+    ))?;
+    let ((shown_count, shown_error, shown_inside), (count, error, inside)) = (shown[0], direct[0]);
+    assert!(count > 190 && shown_count == count, "{shown:?} {direct:?}");
+    assert!(
+        (shown_error - error).abs() < 1e-9 && (shown_inside - inside).abs() < 1e-9,
+        "{shown:?} {direct:?}"
+    );
+    let bands = quality.sql("Error against naive, by model", "A", &View { interval: 86_400, ..*view })?;
+    let relative: Vec<(f64,)> = grafana.rows(&format!("select value::float8 from ({bands}) b"))?;
+    assert!(relative.iter().all(|(value,)| *value > 0.0 && *value < 10.0), "{relative:?}");
     Ok(())
 }
 
 fn time(position: usize) -> u64 {
     Reading { series: 0, position }.time()
-}
-
-/// The time range shown, in seconds, and the time a pixel stands for.
-#[derive(Clone, Copy)]
-struct Range {
-    from: u64,
-    to: u64,
-    interval: u64,
-}
-
-/// What Grafana sends for a query on series 0: its variables and macros expanded as its Postgres data
-/// source does. Times become untyped literals there.
-fn sql(query: &str, range: &Range) -> Result<String> {
-    let stamp = |s: u64| {
-        let s = s - Reading::BEGIN;
-        format!("'2026-01-{:02}T{:02}:{:02}:{:02}Z'", 1 + s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60)
-    };
-    let (from, to) = (stamp(range.from), stamp(range.to));
-    let mut text = query
-        .replace("${series:sqlstring}", "'climate/hall/dev0/value'")
-        .replace("${stream:sqlstring}", "'climate'")
-        .replace("$__searchFilter", "%")
-        .replace("$__interval", &format!("{}s", range.interval));
-    while let Some((before, rest)) = text.split_once("$__") {
-        let (call, after) = rest.split_once(')').context("a macro's closing parenthesis")?;
-        let (name, arguments) = call.split_once('(').context("a macro's opening parenthesis")?;
-        let column = arguments.split(',').next().unwrap_or_default();
-        let seconds = range.interval;
-        let expanded = match name {
-            "timeFilter" => format!("{column} BETWEEN {from} AND {to}"),
-            "timeFrom" => from.clone(),
-            "timeTo" => to.clone(),
-            "timeGroup" => format!("floor(extract(epoch from {column})/{seconds})*{seconds}"),
-            _ => bail!("macro {name} in {query}"),
-        };
-        text = format!("{before}{expanded}{after}");
-    }
-    ensure!(!text.contains('$'), "{text}");
-    Ok(text)
-}
-
-/// A query with its variables set to all.
-fn promql(query: &str) -> String {
-    query.replace("$instance", ".+").replace("$stream", ".+").replace("$__rate_interval", "1m")
-}
-
-/// Title of the panel and target, for every query.
-fn targets(dashboard: &Value) -> Result<Vec<(&str, &Value)>> {
-    let mut all = Vec::new();
-    for panel in items(&dashboard["panels"])? {
-        let title = string(panel, "title")?;
-        all.extend(items(&panel["targets"])?.iter().map(|target| (title, target)));
-    }
-    ensure!(!all.is_empty(), "no queries");
-    Ok(all)
 }
 
 /// Type and uid of every data source that a dashboard refers to, wherever it does.
@@ -258,10 +257,6 @@ fn provisioned() -> BTreeSet<(String, String)> {
         item.lines().find_map(|l| l.strip_prefix(&format!("    {key}: "))).unwrap_or_default().to_owned()
     };
     list.split("  - name:").skip(1).map(|item| (field(item, "type"), field(item, "uid"))).collect()
-}
-
-fn items(value: &Value) -> Result<&Vec<Value>> {
-    value.as_array().with_context(|| format!("no array: {value}"))
 }
 
 fn string<'a>(value: &'a Value, key: &str) -> Result<&'a str> {

@@ -261,6 +261,46 @@ fn what_is_no_more_is_taken_away() -> Result<()> {
     daemon.stop()
 }
 
+#[test]
+fn a_reload_takes_away_brings_back_and_tells_of_other_topics() -> Result<()> {
+    let rig = Rig::new(Store::Sqlite)?;
+    let other = "[[stream]]\nname = \"t\"\ntopic = \"other/{device}\"\nfields = [\"v\"]\n";
+    let settings = settings(other);
+    let mut daemon = rig.daemon(&settings)?;
+    publish(&rig, "a", 0..2)?;
+    Feed::message(&rig.broker, "other/x", b"{\"v\":1}", false)?;
+    daemon.wait_stored(3)?;
+    devices(&rig.broker, 3)?;
+    problem(&rig.broker, "t/x/v", false)?;
+
+    let without = |text: String| text.replace(other, "");
+    rig.reload(&settings, &mut daemon, without, &["reloaded: stream \"t\" is gone"])?;
+    let left = devices(&rig.broker, 2)?;
+    assert_eq!(left.keys().collect::<Vec<_>>(), ["Vidente", "s/a/°C/v"]);
+    none_kept(&rig.broker, "vidente/problem/t/#")?;
+    problem(&rig.broker, "s/a/°C/v", false)?;
+
+    let heard = Subscriber::new(&rig.broker, DEVICES)?;
+    let moved = |text: String| format!("{text}{other}[forecast]\ntopic = \"moved/{{series}}\"\n");
+    rig.reload(&settings, &mut daemon, moved, &["reloaded: forecast.topic; stream \"t\" is back"])?;
+    let back = devices(&rig.broker, 3)?;
+    problem(&rig.broker, "t/x/v", false)?;
+    wait_until("the other topic", WAIT, || Ok(announced(&heard).len() == 2))?;
+    let now = devices(&rig.broker, 3)?;
+    for (name, topic) in [("s/a/°C/v", "moved/s/a/°C/v"), ("t/x/v", "moved/t/x/v")] {
+        assert_eq!(now[name].1["components"]["forecast"]["state_topic"], topic);
+        assert_eq!(now[name].0, back[name].0, "the device is the same");
+    }
+
+    // Expiry can be switched on; of the section's other keys that is said which need a restart.
+    let on = |text: String| text.replace("discovery = true", "discovery = true\nexpire_after = \"1m\"");
+    rig.reload(&settings, &mut daemon, on, &["reloaded: homeassistant.expire_after"])?;
+    let off = |text: String| text.replace("discovery = true", "discovery = false");
+    let refused = ["reload refused", "homeassistant.discovery: restart the daemon to change that"];
+    rig.reload(&settings, &mut daemon, off, &refused)?;
+    daemon.stop()
+}
+
 fn hostile(daemon: &mut Daemon, rig: &Rig) -> Result<BTreeMap<String, (String, Value)>> {
     let names = [
         "a b",

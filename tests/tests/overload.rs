@@ -91,7 +91,7 @@ fn a_flood_of_retained_messages_is_met_at_every_start() -> Result<()> {
 #[test]
 fn messages_that_make_many_rows_wait_at_the_broker() -> Result<()> {
     const LEAVES: usize = 200;
-    const MESSAGES: usize = 2_000;
+    const MESSAGES: usize = 1_000;
     let mut rig = Rig::new(Store::Postgres)?;
     let settings = Settings {
         spool: "max_bytes = 0".to_owned(),
@@ -132,5 +132,34 @@ fn messages_that_make_many_rows_wait_at_the_broker() -> Result<()> {
                    f.series_id = r.series_id and f.origin = r.time and f.step = 8)";
     // Of a first reading nothing is known but itself.
     assert_eq!(database.int(without)?, LEAVES as i64);
+    Ok(())
+}
+
+/// A message of half a megabyte that holds 30,000 readings with twelve forecasts each: 37 MB of rows.
+#[test]
+fn one_message_of_many_readings_is_taken_in_parts() -> Result<()> {
+    const LINES: usize = 30_000;
+    let rig = Rig::new(Store::Postgres)?;
+    let settings = Settings {
+        rest: "[[stream]]\nname = \"lines\"\ntopic = \"sensors/{site}/{device}/climate\"\npayload = \"influx\"\n\
+               precision = \"s\"\ninterval = \"60s\"\nhorizon = 12\n[training]\nevery = \"off\"\n"
+            .to_owned(),
+        ..Settings::climate()
+    };
+    let mut daemon = rig.daemon(&settings)?;
+    for message in 0..4 {
+        let mut lines = String::new();
+        for n in 0..LINES {
+            let reading = Reading { series: 0, position: message * LINES + n };
+            lines += &format!("m f={n} {}\n", reading.time() - 60_000_000);
+        }
+        Feed::message(&rig.broker, &Feed::topic(0), lines.as_bytes(), false)?;
+    }
+    wait_until("all to be stored", LONG, || Ok(daemon.metrics()?.stored() >= (4 * LINES) as f64))?;
+    within_memory(daemon.id())?;
+    daemon.stop()?;
+    let database = rig.database(&settings)?;
+    assert_eq!(database.int("select count(*) from readings")?, 4 * LINES as i64);
+    assert_eq!(database.int("select count(distinct origin) from forecasts")?, 4 * LINES as i64 - 1);
     Ok(())
 }

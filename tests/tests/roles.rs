@@ -115,8 +115,15 @@ fn the_daemon_runs_with_the_shipped_role_which_can_do_nothing_else() -> Result<(
     // Retention drops the months that are over, at the next start.
     assert!(admin.int("select count(*) from readings")? == 600);
     let mut daemon = Daemon::start(Path::new(&as_daemon), http, &log)?;
-    let left =
+    let partitions =
         "select count(*) from pg_inherits where inhparent in ('readings'::regclass, 'forecasts'::regclass)";
-    wait_until("the partitions to be dropped", WAIT, || Ok(admin.int(left)? == 0))?;
+    let old = format!("{partitions} and inhrelid::regclass::text like '%2026_01'");
+    wait_until("the partitions to be dropped", WAIT, || Ok(admin.int(&old)? == 0))?;
+    // What is left are this month's and the next's, made ahead.
+    assert_eq!(admin.int(partitions)?, 4);
+    let next = "select count(*) from pg_class where relname in \
+                (to_char(now() at time zone 'UTC' + interval '1 month', '\"readings_\"YYYY_MM'), \
+                 to_char(now() at time zone 'UTC' + interval '1 month', '\"forecasts_\"YYYY_MM'))";
+    assert_eq!(admin.int(next)?, 2);
     daemon.stop()
 }

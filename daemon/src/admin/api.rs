@@ -1,6 +1,7 @@
 //! The JSON API.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -8,13 +9,29 @@ use axum::extract::{Path, Query as Parameters, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::board::View;
 use super::{Desk, Pages, error};
+use crate::message::{Expert, Query};
 
 /// Readings given of a series unless asked for more or fewer, and the most given.
 const HISTORY: usize = 200;
 const MAX_HISTORY: usize = 10_000;
+
+/// How old an overview may be.
+const OVERVIEW_AGE: Duration = Duration::from_secs(2);
+const OVERVIEW_WRONG: &str = "the parameters are search (256 bytes and 8 words at most), sort (attention, key or error), \
+     offset and limit (numbers)";
+
+/// What the store has of a series, and what it is forecast by at present.
+#[derive(Serialize)]
+struct WithExperts<P> {
+    #[serde(flatten)]
+    page: P,
+    /// None if the engine did not answer.
+    experts: Option<Vec<Expert>>,
+}
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Span {
@@ -27,6 +44,20 @@ pub(super) async fn all_series<P: Pages>(State(desk): State<Arc<Desk<P>>>) -> Re
 
 pub(super) async fn streams<P: Pages>(State(desk): State<Arc<Desk<P>>>) -> Response {
     present(desk.streams().await)
+}
+
+/// The overview, searched, sorted and cut.
+pub(super) async fn overview<P: Pages>(
+    State(desk): State<Arc<Desk<P>>>,
+    view: Result<Parameters<View>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    match view {
+        Ok(Parameters(view)) if view.fits() => match desk.board(OVERVIEW_AGE).await {
+            Some(board) => Json(board.view(&view)).into_response(),
+            None => present(None),
+        },
+        _ => error(StatusCode::BAD_REQUEST, OVERVIEW_WRONG),
+    }
 }
 
 fn present(answer: Option<Bytes>) -> Response {
@@ -50,16 +81,21 @@ pub(super) async fn one_series<P: Pages>(
         return error(StatusCode::SERVICE_UNAVAILABLE, "too many histories are being read; ask again");
     };
     // It is never closed.
-    let _reading = desk.pages.acquire().await;
+    let reading = desk.pages.acquire().await;
     // Keys hold percent signs of their own, so a raw key must not be decoded: what the path says
     // decoded is tried first, then what it says to the letter.
     let raw = uri.path().strip_prefix("/api/v1/series/").unwrap_or_default();
     for key in [key.as_str(), raw] {
-        let (key_asked, desk) = (key.to_owned(), desk.clone());
+        let (key_asked, asked) = (key.to_owned(), desk.clone());
         // The store's connections must not be those of the thread that serves HTTP, which ends first.
-        let page = desk.home.clone().spawn(async move { desk.admin.pages.page(&key_asked, history).await });
+        let page = desk.home.clone().spawn(async move { asked.admin.pages.page(&key_asked, history).await });
         match page.await.map_err(anyhow::Error::from).flatten() {
-            Ok(Some(page)) => return Json(page).into_response(),
+            Ok(Some(page)) => {
+                drop(reading);
+                let key = key.to_owned();
+                let experts = desk.admin.ask(|reply| Query::Experts { key, reply }).await.flatten();
+                return Json(WithExperts { page, experts }).into_response();
+            }
             Ok(None) => {}
             Err(e) => {
                 tracing::warn!(error = format!("{e:#}"), "the store did not answer the API");

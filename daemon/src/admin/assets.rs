@@ -58,8 +58,14 @@ macro_rules! page {
 
 static INDEX: LazyLock<Asset> = page!(HTML, "index.html");
 static STYLE: LazyLock<Asset> = page!(CSS, "page.css");
+static SERIES_STYLE: LazyLock<Asset> = page!(CSS, "series.css");
+static THEME: LazyLock<Asset> = page!(JS, "theme.js");
 static PAGE: LazyLock<Asset> = page!(JS, "page.js");
+static OVERVIEW: LazyLock<Asset> = page!(JS, "overview.js");
+static SERIES: LazyLock<Asset> = page!(JS, "series.js");
 static CHART: LazyLock<Asset> = page!(JS, "chart.js");
+static API: LazyLock<Asset> = page!(JS, "api.js");
+static FORMAT: LazyLock<Asset> = page!(JS, "format.js");
 static ICON: LazyLock<Asset> = page!(SVG, "icon.svg");
 static PLOTLY_ASSET: LazyLock<Asset> = LazyLock::new(|| Asset::new(JS, PLOTLY.clone()));
 
@@ -70,8 +76,14 @@ pub(super) async fn index(request: HeaderMap) -> Response {
 pub(super) async fn asset(Path(name): Path<String>, request: HeaderMap) -> Response {
     let asset = match name.as_str() {
         "page.css" => &STYLE,
+        "series.css" => &SERIES_STYLE,
+        "theme.js" => &THEME,
         "page.js" => &PAGE,
+        "overview.js" => &OVERVIEW,
+        "series.js" => &SERIES,
         "chart.js" => &CHART,
+        "api.js" => &API,
+        "format.js" => &FORMAT,
         "icon.svg" => &ICON,
         "plotly.js" => &PLOTLY_ASSET,
         _ => return error(StatusCode::NOT_FOUND, "no such asset"),

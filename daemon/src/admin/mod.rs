@@ -2,6 +2,8 @@
 
 mod api;
 mod assets;
+mod board;
+mod events;
 mod gate;
 mod guard;
 mod probes;
@@ -29,6 +31,7 @@ use crate::message::{Message, Query};
 use crate::metrics::Metrics;
 use crate::ready::Ready;
 use crate::trainer::Demands;
+use board::Board;
 use shared::Shared;
 
 /// How long the engine may take to answer before it counts as stalled.
@@ -76,8 +79,10 @@ struct Desk<P> {
     admin: Admin<P>,
     /// Where the store's connections live; the handlers run elsewhere.
     home: Handle,
-    series: Shared,
-    streams: Shared,
+    series: Shared<Bytes>,
+    streams: Shared<Bytes>,
+    board: Shared<Arc<Board>>,
+    event_places: Arc<Semaphore>,
     pages: Semaphore,
     waiting_pages: Semaphore,
 }
@@ -93,6 +98,8 @@ impl<P: Pages> Admin<P> {
             .route("/api/v1/series", get(api::all_series))
             .route("/api/v1/series/{*key}", get(api::one_series))
             .route("/api/v1/streams", get(api::streams))
+            .route("/api/v1/overview", get(api::overview))
+            .route("/api/v1/events", get(events::events))
             .route("/api/v1/train", train)
             .fallback(api::not_found)
             .layer(middleware::from_fn_with_state(gate.clone(), gate::authorise));
@@ -107,6 +114,8 @@ impl<P: Pages> Admin<P> {
             home: Handle::current(),
             series: Shared::default(),
             streams: Shared::default(),
+            board: Shared::default(),
+            event_places: Arc::new(Semaphore::new(events::CLIENTS)),
             pages: Semaphore::new(PAGES),
             waiting_pages: Semaphore::new(WAITING_PAGES),
         };
@@ -140,6 +149,11 @@ impl<P: Pages> Desk<P> {
     /// All streams, as JSON.
     async fn streams(&self) -> Option<Bytes> {
         self.streams.get(async { json(&self.admin.ask(Query::Streams).await?) }).await
+    }
+
+    /// All series, not older than that.
+    async fn board(&self, age: Duration) -> Option<Arc<Board>> {
+        self.board.recent(age, Board::ask(&self.admin)).await
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! On a thread of their own: whoever floods it takes no time from the tasks that carry readings.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::pin::pin;
@@ -10,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use futures_util::StreamExt;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,7 +28,8 @@ use tokio_rustls::TlsAcceptor;
 const CONNECTIONS: usize = 128;
 /// How long the head of a request may take, and a connection may lie idle.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
-/// How long a connection may go on after its last request began: for those who do not read.
+/// How long a connection may go on after its last request began, or after somebody last read of a lasting
+/// answer: for those who do not read.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(120);
 /// How long a TLS handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -40,6 +44,10 @@ const FULL: Duration = Duration::from_millis(20);
 const TROUBLE: Duration = Duration::from_millis(500);
 /// How long requests in progress may go on once told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// Marks an answer that goes on for as long as somebody reads it, until the end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lasting;
 
 /// Answers requests until told to stop, then lets those in progress end within a limit.
 ///
@@ -138,13 +146,16 @@ async fn converse(
     service: TowerToHyperService<Router>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let stopped = stop.clone();
     let service = service_fn(|request| {
         let answer = service.call(request);
-        let asking = guest.asks();
+        let (asking, stop) = (guest.asks(), stopped.clone());
         async move {
-            let answer = answer.await;
-            drop(asking);
-            answer
+            let answer = answer.await?;
+            if answer.extensions().get::<Lasting>().is_none() {
+                return Ok(answer);
+            }
+            Ok::<_, Infallible>(answer.map(|body| lasting(body, asking, stop)))
         }
     });
     let connection = http1::Builder::new()
@@ -178,10 +189,17 @@ async fn converse(
     }
 }
 
+/// Lets a body go on: each part that is taken from it is a sign that somebody reads.
+fn lasting(body: Body, asking: Asking, mut stop: watch::Receiver<bool>) -> Body {
+    let parts = body.into_data_stream().inspect(move |_| asking.0.renew());
+    let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
+    Body::from_stream(parts.take_until(Box::pin(stopped)))
+}
+
 /// One connection, as the others see it.
 #[derive(Debug)]
 struct Guest {
-    /// When its last request, or itself, began.
+    /// When its last request, or itself, began, or a part of a lasting answer was taken.
     since: Mutex<Instant>,
     /// Whether an answer is being made.
     asking: AtomicBool,
@@ -196,9 +214,13 @@ impl Guest {
 
     /// Notes that a request begins; it ends with what is returned.
     fn asks(self: &Arc<Self>) -> Asking {
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.renew();
         self.asking.store(true, Ordering::Relaxed);
         Asking(self.clone())
+    }
+
+    fn renew(&self) {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
 
@@ -255,3 +277,6 @@ impl Places {
         idle.min_by_key(|guest| guest.since()).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
@@ -11,35 +10,59 @@ const PART: u32 = 10;
 /// Longest pause between two answers.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// An answer that is expensive to make. It is never older than the question.
-#[derive(Debug, Default)]
-pub(super) struct Shared(Mutex<Option<Made>>);
-
-#[derive(Debug)]
-struct Made {
-    /// When it was begun.
-    begun: Instant,
-    /// When the next may be begun.
-    next: Instant,
-    answer: Option<Bytes>,
+/// How long to let the engine alone after something that took so long.
+pub(super) fn pause(took: Duration) -> Duration {
+    LONGEST.min((PART - 1) * took)
 }
 
-impl Shared {
-    /// The answer that another question has caused meanwhile, or one made by `make`.
-    pub(super) async fn get(&self, make: impl Future<Output = Option<Bytes>>) -> Option<Bytes> {
+/// An answer that is expensive to make.
+#[derive(Debug)]
+pub(super) struct Shared<T>(Mutex<Option<Made<T>>>);
+
+#[derive(Debug)]
+struct Made<T> {
+    /// When it was begun.
+    begun: Instant,
+    /// When it was ready.
+    ended: Instant,
+    answer: Option<T>,
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Shared(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Shared<T> {
+    /// The answer that another question has caused meanwhile, or one made by `make`; never older than the
+    /// question.
+    pub(super) async fn get(&self, make: impl Future<Output = Option<T>>) -> Option<T> {
         let asked = Instant::now();
+        self.find(|made| made.begun >= asked, make).await
+    }
+
+    /// An answer that was ready at most so long ago, or one made by `make`.
+    pub(super) async fn recent(&self, age: Duration, make: impl Future<Output = Option<T>>) -> Option<T> {
+        let asked = Instant::now();
+        self.find(|made| made.ended + age >= asked, make).await
+    }
+
+    async fn find(
+        &self,
+        will_do: impl FnOnce(&Made<T>) -> bool,
+        make: impl Future<Output = Option<T>>,
+    ) -> Option<T> {
         let mut made = self.0.lock().await;
         if let Some(made) = &*made {
-            if made.begun >= asked {
+            if will_do(made) {
                 return made.answer.clone();
             }
-            sleep_until(made.next).await;
+            sleep_until(made.ended + pause(made.ended - made.begun)).await;
         }
         let begun = Instant::now();
         let answer = make.await;
-        let ended = Instant::now();
-        let next = ended + LONGEST.min((PART - 1) * (ended - begun));
-        *made = Some(Made { begun, next, answer: answer.clone() });
+        *made = Some(Made { begun, ended: Instant::now(), answer: answer.clone() });
         answer
     }
 }
@@ -48,6 +71,7 @@ impl Shared {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use axum::body::Bytes;
     use futures_util::future::join_all;
     use tokio::sync::Notify;
 
@@ -84,5 +108,18 @@ mod tests {
         };
         tokio::join!(ask(), later);
         assert_eq!(begun.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_recent_enough_will_do() {
+        let (shared, made) = (Shared::default(), AtomicU32::new(0));
+        let make = || async { Some(made.fetch_add(1, Ordering::Relaxed)) };
+        let second = Duration::from_secs(1);
+        assert_eq!(shared.recent(second, make()).await, Some(0));
+        tokio::time::advance(second / 2).await;
+        assert_eq!(shared.recent(second, make()).await, Some(0));
+        assert_eq!(shared.get(make()).await, Some(1));
+        tokio::time::advance(second * 2).await;
+        assert_eq!(shared.recent(second, make()).await, Some(2));
     }
 }

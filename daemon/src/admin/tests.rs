@@ -11,10 +11,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::message::{LastForecast, LastReading, SeriesSnapshot, StreamSnapshot};
+use crate::message::{Expert, LastForecast, LastReading, SeriesPart, SeriesSnapshot, StreamSnapshot};
 use crate::secret::Secret;
 
 mod limits;
+mod live;
+mod page;
 
 /// Pages of the keys it is given, as `{"key":…,"history":…}`; an error for the key `broken/x`; never an answer for `stuck/x`.
 struct Book(Vec<&'static str>, Arc<Mutex<Vec<String>>>);
@@ -108,6 +110,11 @@ fn engine() -> mpsc::Sender<Message> {
             match query {
                 Query::Series(answer) => answer.send(vec![series()]).map_err(|_| ()).unwrap(),
                 Query::Handles(_) | Query::Watch(_) => unreachable!(),
+                Query::Part { reply, .. } => reply.send(SeriesPart::default()).map_err(|_| ()).unwrap(),
+                Query::Listen { reply, .. } => reply.send(false).unwrap(),
+                Query::Experts { reply, .. } => {
+                    reply.send(Some(vec![Expert { name: "naive", weight: 1.0 }])).map_err(|_| ()).unwrap();
+                }
                 Query::Streams(answer) => answer
                     .send(vec![StreamSnapshot {
                         stream: "climate".into(),
@@ -165,7 +172,8 @@ async fn a_series_is_found_by_its_key_raw_or_encoded() {
         ("a%2Fb%20c%2F%C3%A4", "a/b c/ä"),
     ] {
         let answer = server.get(&format!("/api/v1/series/{path}"), "").await;
-        assert_eq!(answer.json(), json!({ "key": key, "history": 200 }), "{path}");
+        let experts = json!([{ "name": "naive", "weight": 1.0 }]);
+        assert_eq!(answer.json(), json!({ "key": key, "history": 200, "experts": experts }), "{path}");
     }
     // A raw key with a percent sign of its own is asked for to the letter.
     let answer = server.get("/api/v1/series/a/50%25/x", "").await;
@@ -241,8 +249,16 @@ async fn metrics_are_prometheus_text() {
 #[tokio::test]
 async fn the_token_guards_everything_but_the_probes() {
     let server = Server::start(Some("s3cret"), engine()).await;
-    let paths =
-        ["/metrics", "/api/v1/series", "/api/v1/series/a/b", "/api/v1/streams", "/api/v1/nothing", "/x"];
+    let paths = [
+        "/metrics",
+        "/api/v1/series",
+        "/api/v1/series/a/b",
+        "/api/v1/streams",
+        "/api/v1/overview",
+        "/api/v1/events?series=a%2Fb",
+        "/api/v1/nothing",
+        "/x",
+    ];
     for path in paths {
         for wrong in [
             "",
@@ -259,7 +275,8 @@ async fn the_token_guards_everything_but_the_probes() {
             assert_eq!(answer.status, 401, "{path} {wrong:?}");
             assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer"));
         }
-        let answer = server.get(&format!("{path}?token=s3cret"), "").await;
+        let sign = if path.contains('?') { '&' } else { '?' };
+        let answer = server.get(&format!("{path}{sign}token=s3cret"), "").await;
         assert_eq!(answer.status, 401, "a token in the address would end up in logs");
         let answer = server.get(path, "authorization: bearer s3cret\r\n").await;
         assert_ne!(answer.status, 401, "{path}");
@@ -267,21 +284,6 @@ async fn the_token_guards_everything_but_the_probes() {
     assert!(server.asked.lock().unwrap().iter().all(|key| key == "a/b"), "refused requests reach the store");
     assert_eq!(server.get("/live", "").await.status, 200);
     assert_eq!(server.get("/ready", "").await.status, 503);
-}
-
-/// A browser cannot send the token before it has a page that asks for it.
-#[tokio::test]
-async fn the_page_needs_no_token_and_holds_no_data() {
-    let open = Server::start(None, engine()).await;
-    let locked = Server::start(Some("s3cret"), engine()).await;
-    for path in ["/", "/assets/page.js", "/assets/chart.js", "/assets/page.css", "/assets/plotly.js"] {
-        let page = locked.get(path, "").await;
-        assert_eq!(page.status, 200, "{path}");
-        assert_eq!(page.body, open.get(path, "").await.body, "{path} is the same for all");
-    }
-    let page = locked.get("/assets/page.js", "").await.body;
-    assert!(page.contains("sessionStorage") && page.contains("headers.authorization = `Bearer ${token}`"));
-    assert!(locked.get("/", "").await.body.contains("id=\"login\""));
 }
 
 #[tokio::test]
@@ -329,49 +331,6 @@ async fn training_is_asked_for_by_those_who_hold_the_token() {
     let all = server.ask("POST", "/api/v1/train", token).await;
     assert_eq!(all.json(), json!({ "queued": ["climate", "power"] }));
     assert!(server.demands.take(0) && server.demands.take(1));
-}
-
-#[tokio::test]
-async fn the_page_and_its_parts_come_from_the_binary_and_are_cached_by_tag() {
-    let server = Server::start(None, engine()).await;
-    let index = server.get("/", "").await;
-    assert_eq!(index.header("content-type"), Some("text/html; charset=utf-8"));
-    // Everything that the page names is there, and it names nothing elsewhere.
-    let named = |text: &str| -> Vec<String> {
-        text.split('"')
-            .filter_map(|part| part.strip_prefix("assets/"))
-            .map(|name| format!("/assets/{name}"))
-            .collect()
-    };
-    let mut assets = named(&index.body);
-    for script in ["/assets/page.js", "/assets/chart.js"] {
-        assets.extend(named(&server.get(script, "").await.body));
-    }
-    for expected in ["/assets/page.css", "/assets/page.js", "/assets/icon.svg", "/assets/plotly.js"] {
-        assert!(assets.iter().any(|a| a == expected), "{expected} in {assets:?}");
-    }
-    for path in assets {
-        let first = server.get(&path, "").await;
-        assert_eq!(first.status, 200, "{path}");
-        assert_eq!(first.header("x-content-type-options"), Some("nosniff"));
-        assert!(first.header("content-security-policy").unwrap().contains("script-src 'self';"));
-        let tag = first.header("etag").unwrap();
-        let again = server.get(&path, &format!("if-none-match: \"other\", W/{tag}\r\n")).await;
-        assert_eq!((again.status, again.body.as_str(), again.header("etag")), (304, "", Some(tag)));
-        assert_eq!(server.get(&path, "if-none-match: \"other\"\r\n").await.status, 200);
-    }
-    assert_eq!(server.get("/assets/nothing.js", "").await.status, 404);
-}
-
-#[tokio::test]
-async fn plotly_is_a_script_alone() {
-    let server = Server::start(None, engine()).await;
-    let script = server.get("/assets/plotly.js", "").await;
-    assert_eq!(script.header("content-type"), Some("text/javascript; charset=utf-8"));
-    assert!(script.body.starts_with("/**\n* plotly.js v"));
-    assert!(script.body.trim_end().ends_with("}));"));
-    assert!(!script.body.contains("<script") && !script.body.contains("</script"));
-    assert!(!script.body.contains("MathJax.loader"), "MathJax is not needed");
 }
 
 #[tokio::test]

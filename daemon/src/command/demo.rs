@@ -38,7 +38,7 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let config = Config::parse(&config(&args, &broker, dir)?).map_err(anyhow::Error::msg)?;
     let stop = signals()?;
     let (told, started) = oneshot::channel();
-    let daemon = app::run(config, stop.clone(), move |started| drop(told.send(started)));
+    let daemon = app::run(config, None, stop.clone(), move |started| drop(told.send(started)));
     let sensors = sensors(started, &args, &broker, dir, kept, stop.clone());
     let (daemon, sensors) = tokio::join!(daemon, sensors);
     sensors.and(daemon)

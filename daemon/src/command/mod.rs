@@ -2,11 +2,11 @@
 
 mod backtest;
 mod demo;
+mod doctor;
 mod models;
 mod replay;
 mod train;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use clap::CommandFactory;
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
 
 use crate::app;
 use crate::cli::{Cli, Command, ConfigArgs};
 use crate::config::{Config, ConfigError, locate};
+use crate::logging;
 use crate::store::Store;
 
 /// Exit status of a configuration that cannot be used (EX_CONFIG of sysexits).
@@ -50,28 +50,29 @@ pub fn run(cli: Cli) -> ExitCode {
 async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => {
-            log("info,sqlx=warn");
-            let config = load(args)?;
+            let file = locate(args.config)?;
+            let config = Config::load(&file)?;
+            logging::start(&config.log);
             for warning in config.warnings() {
                 tracing::warn!("{warning}");
             }
-            app::run(config, signals()?, |started| tracing::info!("{}", started.url)).await
+            app::run(config, Some(file), signals()?, |started| tracing::info!("{}", started.url)).await
         }
         Command::Demo(args) => {
-            log("warn,rumqttd=off,vidente=warn");
+            logging::start_tool("warn,rumqttd=off,vidente=warn");
             demo::run(args).await
         }
         Command::Backtest(args) => backtest::run(&args),
         Command::Replay(args) => {
-            log("warn");
+            logging::start_tool("warn");
             replay::run(args).await
         }
         Command::Train(args) => {
-            log("warn");
+            logging::start_tool("warn");
             train::run(args).await
         }
         Command::Models(command) => {
-            log("warn");
+            logging::start_tool("warn");
             models::run(command).await
         }
         Command::Check(args) => {
@@ -83,8 +84,12 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             println!("{}: fine, {} stream(s)", file.display(), config.stream.len());
             Ok(())
         }
+        Command::Doctor(args) => {
+            logging::start_tool("error");
+            doctor::run(args).await
+        }
         Command::Migrate(args) => {
-            log("warn");
+            logging::start_tool("warn");
             let config = load(args)?;
             open_store(&config).await?;
             println!("the schema is up to date");
@@ -94,6 +99,8 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             clap_complete::generate(shell, &mut Cli::command(), "vidente", &mut std::io::stdout());
             Ok(())
         }
+        Command::Man { dir } => clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &dir)
+            .with_context(|| format!("writing man pages into {}", dir.display())),
     }
 }
 
@@ -136,18 +143,6 @@ fn say(text: impl std::fmt::Display) -> std::io::Result<()> {
 fn no_such_stream(config: &Config, name: &str) -> anyhow::Error {
     let known: Vec<_> = config.stream.iter().map(|s| s.name.as_str()).collect();
     anyhow::anyhow!("no stream is named \"{name}\"; there are: {}", known.join(", "))
-}
-
-/// Logs to standard error; `VIDENTE_LOG` overrides what is logged.
-fn log(default: &str) {
-    let filter = EnvFilter::try_from_env("VIDENTE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let terminal = std::io::stderr().is_terminal();
-    // Fails only if something logs already, as in tests.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(terminal)
-        .try_init();
 }
 
 /// Turns true on SIGTERM and SIGINT.

@@ -148,12 +148,12 @@ mod tests {
             (
                 "foo = 1",
                 "foo: unknown key, in the file or as VIDENTE__FOO; allowed here: mqtt, store, spool, http, stream, \
-                 forecast, model, training, models, anomaly, homeassistant, limits",
+                 forecast, model, training, models, anomaly, homeassistant, limits, log",
             ),
             (
                 "[[stream]]\nname='a'\ntopic='b'\nfoo=1",
                 "stream[0].foo: unknown key, in the file or as VIDENTE__STREAM[0]__FOO; allowed here: name, topic, \
-                 payload, fields, time, interval, horizon, anomaly",
+                 payload, compression, fields, time, precision, utc_offset, zone, interval, horizon, anomaly",
             ),
             ("[mqtt]\nqos = 'many'", "mqtt.qos: is string \"many\", but must be an integer"),
             (
@@ -188,7 +188,8 @@ mod tests {
             ),
             (
                 "[[stream]]\nname='a'\ntopic='b'\npayload='xml'",
-                "stream[0].payload: \"xml\" is no payload format; write \"json\" or \"number\"",
+                "stream[0].payload: \"xml\" is no payload format; write \"json\", \"number\", \"cbor\", \"tasmota\", \
+                 \"zigbee2mqtt\", \"homeassistant\", \"influx\" or \"sparkplug\"",
             ),
         ] {
             assert_eq!(parse(text, &[]).unwrap_err(), expected, "{text}");

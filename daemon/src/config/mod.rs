@@ -6,9 +6,13 @@
 mod anomaly;
 mod homeassistant;
 mod load;
+mod log;
 mod model;
+#[cfg(test)]
+mod reference;
 mod secrets;
 mod spool;
+mod stream;
 mod training;
 mod validate;
 
@@ -20,14 +24,14 @@ use serde::{Deserialize, Deserializer};
 pub use anomaly::{Anomaly, AnomalyOverride};
 pub use homeassistant::HomeAssistant;
 pub use load::{ConfigError, locate};
+pub use log::{Format, Level, Log};
 pub use model::{Cell, Model, Nonlinearity};
 pub use spool::Spool;
+pub use stream::{Compression, Payload, Precision, Stream};
 pub use training::{Models, Training};
 
-use crate::topic::Pattern;
-
 /// The whole file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// `[mqtt]`: the broker.
@@ -66,10 +70,13 @@ pub struct Config {
     /// `[limits]`: bounds on what input can make the daemon do.
     #[serde(default)]
     pub limits: Limits,
+    /// `[log]`: what is logged.
+    #[serde(default)]
+    pub log: Log,
 }
 
 /// `[mqtt]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mqtt {
     /// `mqtt://host:port` or `mqtts://host:port`.
@@ -141,7 +148,7 @@ impl TryFrom<String> for Protocol {
 }
 
 /// `[store]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
     /// `postgres://user@host/database` or `sqlite:///path/to/file.db`.
@@ -181,7 +188,7 @@ impl Default for Store {
 }
 
 /// `[http]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
     /// Address and port to listen on.
@@ -209,63 +216,16 @@ impl Default for Http {
     }
 }
 
-/// `[[stream]]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Stream {
-    /// Name; first part of every series key.
-    pub name: String,
-    /// Topic pattern, `{x}` for one level, `{x...}` for the rest.
-    pub topic: Pattern,
-    /// How payloads are read.
-    #[serde(default)]
-    pub payload: Payload,
-    /// Which fields are series; empty means every numeric leaf.
-    #[serde(default)]
-    pub fields: Vec<String>,
-    /// Field holding the time; none means the time of arrival.
-    #[serde(default)]
-    pub time: Option<String>,
-    /// Time between readings; none means learned per series.
-    #[serde(default, deserialize_with = "optional_duration")]
-    pub interval: Option<Duration>,
-    /// Steps ahead.
-    #[serde(default = "one")]
-    pub horizon: usize,
-    /// What differs from `[anomaly]`.
-    #[serde(default)]
-    pub anomaly: AnomalyOverride,
-}
-
-fn one() -> usize {
-    1
-}
-
-/// Payload formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Payload {
-    /// A bare number; the field is named `value`.
-    Number,
-    /// A JSON document.
-    #[default]
-    Json,
-}
-
-impl TryFrom<String> for Payload {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "number" => Ok(Payload::Number),
-            "json" => Ok(Payload::Json),
-            _ => Err(format!("\"{text}\" is no payload format; write \"json\" or \"number\"")),
-        }
+impl Config {
+    /// Topic filters of the streams.
+    #[must_use]
+    pub fn filters(&self) -> Vec<String> {
+        self.stream.iter().map(|s| s.topic.filter()).collect()
     }
 }
 
 /// `[forecast]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Forecast {
     /// Topic of the forecasts; must hold `{series}`.
@@ -281,7 +241,7 @@ impl Default for Forecast {
 }
 
 /// `[limits]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Series the daemon takes on; readings of further ones are rejected and counted.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// `[model]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Model {
     /// Kind of recurrent cell.

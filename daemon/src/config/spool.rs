@@ -16,7 +16,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 const SMALLEST: u64 = 1 << 20;
 
 /// `[spool]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Spool {
     /// Folder for this daemon alone; none means one in `/var/lib/vidente/spool` if that can be used.

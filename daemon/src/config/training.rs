@@ -8,7 +8,7 @@ use super::validate::Problems;
 use super::{Config, duration, duration_or_off};
 
 /// `[training]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Training {
     /// Time between runs; none never trains by itself.
@@ -45,7 +45,7 @@ impl Default for Training {
 }
 
 /// `[models]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Models {
     /// Newest models of a stream whose weights are kept, whatever became of them.

@@ -7,14 +7,11 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{
-    Cell, Config, Forecast, Http, Mqtt, Payload, Store, Stream, anomaly, homeassistant, spool, training,
-};
-use crate::payload;
+use super::{Cell, Config, Forecast, Http, Mqtt, Store, anomaly, homeassistant, spool, stream, training};
 use crate::secret::Secret;
 use crate::store::postgres_url_problem;
 use crate::tls;
-use crate::topic::{self, PROBLEM_PREFIX, REQUEST_PREFIX, RESPONSE_PREFIX, SERIES_PLACEHOLDER};
+use crate::topic::{PROBLEM_PREFIX, REQUEST_PREFIX, RESPONSE_PREFIX, SERIES_PLACEHOLDER};
 
 /// Largest packet that MQTT can express.
 const MQTT_MAX_PACKET: usize = 268_435_455;
@@ -104,7 +101,7 @@ impl Config {
         );
         let mut names = HashSet::new();
         for (i, s) in self.stream.iter().enumerate() {
-            stream(i, s, &mut problems);
+            stream::check(i, s, &mut problems);
             problems.unless(
                 names.insert(s.name.as_str()),
                 format!("stream[{i}].name"),
@@ -279,55 +276,6 @@ fn http(http: &Http, problems: &mut Problems) {
             "http.allowed_hosts",
             format!("\"{name}\" is no name of a host; write it without scheme and port"),
         );
-    }
-}
-
-fn stream(i: usize, stream: &Stream, problems: &mut Problems) {
-    let key = |name: &str| format!("stream[{i}].{name}");
-    problems.unless(
-        !stream.name.is_empty()
-            && stream.name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')),
-        key("name"),
-        format!("\"{}\" must be made of letters, digits, _ and - (it begins every series key)", stream.name),
-    );
-    problems.unless(
-        (1..=1000).contains(&stream.horizon),
-        key("horizon"),
-        format!("{} is not from 1 to 1000", stream.horizon),
-    );
-    problems.positive(&key("interval"), stream.interval);
-    if stream.payload == Payload::Number {
-        for (name, set) in [("fields", !stream.fields.is_empty()), ("time", stream.time.is_some())] {
-            problems.unless(
-                !set,
-                key(name),
-                "is set, but a bare number has no fields; remove it, or write payload = \"json\"",
-            );
-        }
-        return;
-    }
-    let time = stream.time.as_deref().map(payload::path);
-    if let Some(Err(e)) = &time {
-        problems.add(key("time"), e);
-    }
-    let mut seen = HashSet::new();
-    for (f, field) in stream.fields.iter().enumerate() {
-        let key = key(&format!("fields[{f}]"));
-        match payload::path(field) {
-            Err(e) => problems.add(key, e),
-            Ok(path) => {
-                problems.unless(
-                    time.as_ref().is_none_or(|t| t.as_ref() != Ok(&path)),
-                    &key,
-                    format!("\"{field}\" is the time field; remove it from fields"),
-                );
-                problems.unless(
-                    seen.insert(topic::field_name(&path)),
-                    key,
-                    format!("\"{field}\" is named twice; remove one"),
-                );
-            }
-        }
     }
 }
 

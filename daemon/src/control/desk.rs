@@ -1,5 +1,6 @@
 //! Where requests are answered.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -8,26 +9,29 @@ use forecaster::SeriesHandle;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Index;
 use super::engine::{ControlMessage, Taught};
 use super::request::{List, Question, Refusal, Request, Return};
 use crate::catalog;
-use crate::config::Config;
 use crate::encode;
 use crate::metrics::Metrics;
 use crate::mqtt::Post;
+use crate::reload::Live;
 use crate::store::Store;
 use crate::supervise::until_stopped;
-use crate::topic::{self, Outputs, Pattern, RESPONSE_PREFIX};
+use crate::topic::{self, Outputs, RESPONSE_PREFIX};
 use crate::training;
 
 /// Requests that may wait to be answered …
 pub(super) const WAITING: usize = 64;
 /// … and that are being answered.
 const AT_ONCE: usize = 8;
-/// Histories that are being read at the same time.
-const HISTORIES: usize = 2;
+/// Time between two requests at least: a thousand a second, so that the engine has time for readings.
+const PACE: Duration = Duration::from_millis(1);
+/// Those of them that take long: histories and lists.
+const LONG_AT_ONCE: usize = 2;
 /// Newest readings asked of the engine at a time.
 const PART: usize = 128;
 /// How long the store may take to answer, or to confirm feedback.
@@ -39,10 +43,9 @@ pub(super) struct Desk {
     metrics: Arc<Metrics>,
     index: Arc<Index>,
     posts: mpsc::Sender<Post>,
-    outputs: Outputs,
-    patterns: Vec<Pattern>,
-    max_packet_bytes: usize,
-    histories: Semaphore,
+    /// The configuration in force.
+    live: watch::Receiver<Live>,
+    long: Semaphore,
     /// When feedback was given last, microseconds since the Unix epoch.
     given_at: AtomicI64,
 }
@@ -67,7 +70,7 @@ enum Destination {
 
 impl Desk {
     pub(super) fn new(
-        config: &Config,
+        live: watch::Receiver<Live>,
         store: Store,
         metrics: Arc<Metrics>,
         index: Arc<Index>,
@@ -78,10 +81,8 @@ impl Desk {
             metrics,
             index,
             posts,
-            outputs: Outputs::of(config),
-            patterns: config.stream.iter().map(|s| s.topic.clone()).collect(),
-            max_packet_bytes: config.mqtt.max_packet_bytes,
-            histories: Semaphore::new(HISTORIES),
+            live,
+            long: Semaphore::new(LONG_AT_ONCE),
             given_at: AtomicI64::new(0),
         })
     }
@@ -93,6 +94,8 @@ impl Desk {
         mut stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
         let mut answering = JoinSet::new();
+        let mut pace = interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let work = async {
             while let Some(request) = requests.recv().await {
                 while answering.len() >= AT_ONCE {
@@ -100,6 +103,7 @@ impl Desk {
                         return Err(error.into());
                     }
                 }
+                pace.tick().await;
                 let desk = self.clone();
                 answering.spawn(async move { desk.handle(request).await });
             }
@@ -138,7 +142,7 @@ impl Desk {
             |payload| Post { topic: topic.clone(), payload, retain: false, correlation: correlation.clone() };
         let mut outcome = answered.as_ref().map_or_else(Refusal::code, |_| "answered");
         let mut message = post(word(answered, to.correlation.clone()));
-        if message.size() > self.max_packet_bytes {
+        if message.size() > self.live.borrow().config.mqtt.max_packet_bytes {
             let what = format!("the answer would have {} bytes; ask for less", message.payload.len());
             let refusal = Refusal::TooLarge(what);
             outcome = refusal.code();
@@ -185,8 +189,11 @@ impl Desk {
             && !topic.contains(['+', '#'])
             && !topic.chars().any(topic::unfit);
         let ours = topic.strip_prefix(RESPONSE_PREFIX).is_some_and(|rest| !rest.is_empty());
-        let foreign =
-            || !self.outputs.is_own(topic) && self.patterns.iter().all(|p| p.matches(topic).is_none());
+        let foreign = || {
+            let live = self.live.borrow();
+            let ingested = live.streams().any(|(_, stream)| stream.topic.matches(topic).is_some());
+            !ingested && !Outputs::of(&live.config).is_own(topic)
+        };
         fit && (ours || foreign())
     }
 
@@ -205,15 +212,22 @@ impl Desk {
 
     async fn find(&self, key: &str) -> Result<SeriesHandle, Refusal> {
         let found = self.index.find(key).await.map_err(|()| Refusal::Stopping)?;
-        found.ok_or_else(|| Refusal::UnknownSeries(key.chars().take(200).collect()))
+        found
+            .filter(|series| self.is_active(*series))
+            .ok_or_else(|| Refusal::UnknownSeries(key.chars().take(200).collect()))
+    }
+
+    /// Whether no reload has taken its stream out.
+    fn is_active(&self, series: SeriesHandle) -> bool {
+        let Some(known) = self.index.get(series) else { return false };
+        self.live.borrow().streams().any(|(_, stream)| *stream.name == *known.stream)
     }
 
     async fn history(&self, series: String, limit: usize, from: i64, to: i64) -> Result<Answer, Refusal> {
         // It is never closed.
-        let _reading = self.histories.acquire().await;
-        let read = tokio::time::timeout(PATIENCE, self.store.series_span(&series, from..=to, limit));
-        match read.await {
-            Ok(Ok(Some(page))) => Ok(members(serde_json::to_value(page).unwrap_or_default())),
+        let _reading = self.long.acquire().await;
+        match timeout(PATIENCE, self.store.series_span(&series, from..=to, limit)).await {
+            Ok(Ok(Some(page))) => Ok(Answer::Message(serde_json::to_vec(&page).unwrap_or_default())),
             Ok(Ok(None)) => Err(Refusal::UnknownSeries(series.chars().take(200).collect())),
             Ok(Err(error)) => {
                 tracing::warn!("the store did not answer a request: {error}");
@@ -224,8 +238,12 @@ impl Desk {
     }
 
     async fn list(&self, list: &List) -> Result<Answer, Refusal> {
+        // It is never closed.
+        let _looking = self.long.acquire().await;
         self.index.refresh().await.ok_or(Refusal::Stopping)?;
-        let (total, page) = self.index.list(list);
+        let streams: HashSet<String> =
+            self.live.borrow().streams().map(|(_, stream)| stream.name.clone()).collect();
+        let (total, page) = self.index.list(list, |stream| streams.contains(stream));
         let mut series = Vec::with_capacity(page.len());
         for part in page.chunks(PART) {
             let handles = part.iter().map(|(handle, _)| *handle).collect();
@@ -253,7 +271,7 @@ impl Desk {
             Taught::StoreAway => return Err(Refusal::StoreAway),
         };
         // Only then would it outlive a crash.
-        match tokio::time::timeout(PATIENCE, stored).await {
+        match timeout(PATIENCE, stored).await {
             Ok(Ok(())) => {}
             _ => return Err(Refusal::NotStored),
         }
@@ -278,10 +296,15 @@ fn members(value: Value) -> Answer {
 /// An answer as it is published, with the correlation that the request's body holds.
 fn word(answered: Result<Answer, Refusal>, correlation: Option<Value>) -> Vec<u8> {
     let mut members = match answered {
-        Ok(Answer::Message(message)) => match correlation {
-            None => return message,
-            Some(_) => serde_json::from_slice(&message).unwrap_or_default(),
-        },
+        Ok(Answer::Message(mut message)) => {
+            // It may be long: it is not taken apart for one member more.
+            if let Some(correlation) = correlation
+                && message.pop_if(|last| *last == b'}').is_some()
+            {
+                message.extend(format!(",\"correlation\":{correlation}}}").into_bytes());
+            }
+            return message;
+        }
         Ok(Answer::Members(members)) => members,
         Err(refusal) => refusal.answer(),
     };

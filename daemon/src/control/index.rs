@@ -93,8 +93,12 @@ impl Index {
         Ok(known(self))
     }
 
-    /// How many series there are of a kind, and some of them, ordered by key.
-    pub(super) fn list(&self, list: &List) -> (usize, Vec<(SeriesHandle, Known)>) {
+    /// How many series there are of a kind, of streams that are wanted, and some of them, ordered by key.
+    pub(super) fn list(
+        &self,
+        list: &List,
+        wanted: impl Fn(&str) -> bool,
+    ) -> (usize, Vec<(SeriesHandle, Known)>) {
         let series = self.lock();
         let prefix = list.stream.as_ref().map(|stream| format!("{stream}/"));
         let from = prefix.as_deref().unwrap_or_default();
@@ -104,10 +108,11 @@ impl Index {
             .take_while(|(key, _)| prefix.as_ref().is_none_or(|prefix| key.starts_with(prefix.as_str())));
         let search = list.search.as_deref().unwrap_or_default().to_lowercase();
         let found = of_stream.filter(|(key, _)| search.is_empty() || key.to_lowercase().contains(&search));
+        let known = found.filter_map(|(_, &handle)| Some((handle, series.by_handle.get(handle as usize)?)));
         let (mut total, mut page) = (0, Vec::new());
-        for (_, &handle) in found {
+        for (handle, known) in known.filter(|(_, known)| wanted(&known.stream)) {
             if total >= list.offset && page.len() < list.limit {
-                page.extend(series.by_handle.get(handle as usize).map(|known| (handle, known.clone())));
+                page.push((handle, known.clone()));
             }
             total += 1;
         }
@@ -122,21 +127,25 @@ mod tests {
     #[test]
     fn series_are_listed_by_stream_and_search_in_pages() {
         let index = Index::new(mpsc::channel(1).0.downgrade());
-        for key in ["b/Hall/x", "a/1/x", "a/2/x", "ab/3/x", "a/3/x"] {
+        for key in ["b/Hall/x", "a/1/x", "gone/1/x", "a/2/x", "ab/3/x", "a/3/x"] {
             let mut series = index.lock();
             let handle = series.by_handle.len() as SeriesHandle;
             series.by_key.insert(key.into(), handle);
-            series.by_handle.push(Known { key: key.into(), stream: "".into(), labels: [].into() });
+            let stream = key.split('/').next().unwrap_or_default().into();
+            series.by_handle.push(Known { key: key.into(), stream, labels: [].into() });
         }
         let list = |stream: Option<&str>, search: Option<&str>, offset, limit| {
             let (stream, search) = (stream.map(str::to_owned), search.map(str::to_owned));
-            let (total, page) = index.list(&List { stream, search, offset, limit });
+            let (total, page) =
+                index.list(&List { stream, search, offset, limit }, |stream| stream != "gone");
             (total, page.iter().map(|(_, known)| known.key.to_string()).collect::<Vec<_>>().join(" "))
         };
         assert_eq!(list(None, None, 0, 10), (5, "a/1/x a/2/x a/3/x ab/3/x b/Hall/x".to_owned()));
         assert_eq!(list(Some("a"), None, 1, 1), (3, "a/2/x".to_owned()));
         assert_eq!(list(None, Some("hall"), 0, 10), (1, "b/Hall/x".to_owned()));
         assert_eq!(list(Some("a"), Some("/3/"), 0, 0), (1, String::new()));
-        assert_eq!(list(Some("none"), None, 0, 10), (0, String::new()));
+        for none in ["none", "gone"] {
+            assert_eq!(list(Some(none), None, 0, 10), (0, String::new()));
+        }
     }
 }

@@ -27,6 +27,7 @@ use crate::homeassistant::{self, HomeAssistant, Mirror};
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::mqtt::{self, Role};
+use crate::reload::Live;
 use crate::store::Store;
 use crate::supervise::Tasks;
 use crate::topic::REQUEST_PREFIX;
@@ -36,9 +37,17 @@ use ear::Ear;
 /// Messages that wait to be published.
 const POSTS: usize = 64;
 
+/// What the control connection subscribes to; nothing if the configuration asks for none.
+pub(crate) fn filters(config: &Config) -> Vec<String> {
+    let requests = config.mqtt.control.then(|| format!("{REQUEST_PREFIX}#"));
+    let discovery = config.homeassistant.discovery.then(|| homeassistant::filters(&config.homeassistant));
+    requests.into_iter().chain(discovery.into_iter().flatten()).collect()
+}
+
 /// What control is made of.
 pub(crate) struct Control {
-    pub(crate) config: Arc<Config>,
+    /// The configuration in force.
+    pub(crate) live: watch::Receiver<Live>,
     pub(crate) store: Store,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) engine: mpsc::WeakSender<Message>,
@@ -50,31 +59,30 @@ impl Control {
     /// # Errors
     /// If a file named in the configuration cannot be used.
     pub(crate) fn start(self, tasks: &mut Tasks, stop: &watch::Receiver<bool>) -> anyhow::Result<()> {
-        let Control { config, store, metrics, engine } = self;
+        let Control { live, store, metrics, engine } = self;
+        let config = live.borrow().config.clone();
         let (control, discovery) = (config.mqtt.control, config.homeassistant.discovery);
         if !control && !discovery {
             return Ok(());
         }
         let (posts, posted) = mpsc::channel(POSTS);
         let index = Arc::new(Index::new(engine));
-        let mut filters = Vec::new();
         let mut ear = Ear::new(metrics.clone(), posts.clone());
         if control {
-            filters.push(format!("{REQUEST_PREFIX}#"));
-            let desk = Desk::new(&config, store, metrics, index.clone(), posts.clone());
+            let desk = Desk::new(live.clone(), store, metrics, index.clone(), posts.clone());
             let (requests, requested) = mpsc::channel(desk::WAITING);
             ear.requests = Some((requests, desk.clone()));
             tasks.spawn("requests", desk.run(requested, stop.clone()));
         }
         if discovery {
-            filters.extend(homeassistant::filters(&config.homeassistant));
-            let mirror = Arc::new(Mirror::new(&config));
+            let mirror = Arc::new(Mirror::new(live.clone()));
             ear.homeassistant = Some(mirror.clone());
-            let announcer = HomeAssistant::new(&config, index, mirror, posts);
+            let announcer = HomeAssistant::new(live, index, mirror, posts);
             tasks.spawn("homeassistant", announcer.run(stop.clone()));
         }
         let connection = mqtt::TcpLink::open(&config.mqtt, Role::Control)?;
-        let run = mqtt::run_control(connection, config.mqtt.clone(), filters, ear, posted, stop.clone());
+        let run =
+            mqtt::run_control(connection, config.mqtt.clone(), filters(&config), ear, posted, stop.clone());
         tasks.spawn_plain("control", run);
         Ok(())
     }

@@ -6,12 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::names::Names;
-use crate::config::{self, Config};
+use crate::config;
 use crate::mqtt::Incoming;
+use crate::reload::Live;
 use crate::topic::PROBLEM_PREFIX;
 
 /// How long after the last kept announcement no more are expected …
@@ -33,8 +34,8 @@ fn birth_topic(config: &config::HomeAssistant) -> String {
 pub(crate) struct Mirror {
     names: Names,
     birth_topic: String,
-    /// Announcements that are minded at most.
-    room: usize,
+    /// The configuration in force.
+    live: watch::Receiver<Live>,
     kept: Mutex<Kept>,
     changed: Notify,
 }
@@ -61,11 +62,12 @@ pub(super) struct News {
 }
 
 impl Mirror {
-    pub(crate) fn new(config: &Config) -> Mirror {
+    pub(crate) fn new(live: watch::Receiver<Live>) -> Mirror {
+        let config = live.borrow().config.clone();
         Mirror {
             names: Names::new(&config.homeassistant.prefix, &config.mqtt.client_id),
             birth_topic: birth_topic(&config.homeassistant),
-            room: config.limits.max_series.saturating_mul(2).saturating_add(1),
+            live,
             kept: Mutex::default(),
             changed: Notify::new(),
         }
@@ -97,11 +99,13 @@ impl Mirror {
             return;
         }
         if let Some(id) = self.names.own(&incoming.topic).filter(|_| incoming.retained) {
+            // What others than us announce under our names must not fill the memory.
+            let room = self.live.borrow().config.limits.max_series.saturating_mul(2).saturating_add(1);
             let mut kept = self.lock();
             if let Some((_, last)) = &mut kept.since {
                 *last = Instant::now();
             }
-            if kept.by_id.len() < self.room {
+            if kept.by_id.len() < room {
                 let (hash, problem_topic) = (hash(&incoming.payload), problem_topic(&incoming.payload));
                 kept.by_id.insert(id.to_owned(), Announcement { hash, problem_topic });
             }

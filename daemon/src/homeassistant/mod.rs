@@ -20,9 +20,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 pub(crate) use mirror::{Mirror, filters};
 
 use crate::chance;
-use crate::config::{self, Config};
 use crate::control::{Condition, ControlMessage, Follower, Index, Told};
 use crate::mqtt::Post;
+use crate::reload::Live;
 use crate::retry::sleep_until;
 use crate::supervise::until_stopped;
 use crate::topic::Outputs;
@@ -47,7 +47,8 @@ const DELAY: Duration = Duration::from_secs(4);
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     announced: bool,
-    expired: bool,
+    /// Has expired, or its stream was taken out by a reload.
+    gone: bool,
     problem: Problem,
     /// Number of the tidings that the problem is of.
     told: u64,
@@ -64,11 +65,24 @@ enum Task {
     Remove { id: String, problem_topic: Option<String> },
 }
 
+/// What there is to announce when it begins.
+#[derive(Debug, Clone, Copy, Default)]
+struct Begins {
+    /// All of it, even what the broker keeps already.
+    all: bool,
+    /// On a new connection, or to a Home Assistant that has just started: nothing is known to be there.
+    afresh: bool,
+}
+
 /// The announcer.
 pub(crate) struct HomeAssistant {
-    config: config::HomeAssistant,
+    /// The configuration in force.
+    live: watch::Receiver<Live>,
     names: Names,
     outputs: Outputs,
+    /// Names of the streams that are configured.
+    streams: HashSet<Arc<str>>,
+    expire_after: Option<Duration>,
     index: Arc<Index>,
     mirror: Arc<Mirror>,
     posts: mpsc::Sender<Post>,
@@ -80,15 +94,18 @@ pub(crate) struct HomeAssistant {
 
 impl HomeAssistant {
     pub(crate) fn new(
-        config: &Config,
+        mut live: watch::Receiver<Live>,
         index: Arc<Index>,
         mirror: Arc<Mirror>,
         posts: mpsc::Sender<Post>,
     ) -> HomeAssistant {
+        let now = live.borrow_and_update().clone();
         HomeAssistant {
-            names: Names::new(&config.homeassistant.prefix, &config.mqtt.client_id),
-            config: config.homeassistant.clone(),
-            outputs: Outputs::of(config),
+            live,
+            names: Names::new(&now.config.homeassistant.prefix, &now.config.mqtt.client_id),
+            outputs: Outputs::of(&now.config),
+            streams: streams(&now),
+            expire_after: now.config.homeassistant.expire_after,
             index,
             mirror,
             posts,
@@ -114,7 +131,7 @@ impl HomeAssistant {
         let (mut pace, mut look) = (interval(PACE), interval(LOOK));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut looks, mut begin, mut anew) = (0_u32, None, false);
+        let (mut looks, mut begin, mut begins) = (0_u32, None, Begins::default());
         loop {
             let done = tokio::select! {
                 biased;
@@ -123,7 +140,7 @@ impl HomeAssistant {
                     None => None,
                 },
                 news = self.mirror.news() => {
-                    anew |= news.birth;
+                    begins = Begins { all: begins.all || news.birth, afresh: true };
                     begin = Some(Instant::now() + chance::shortened(DELAY));
                     Some(())
                 }
@@ -133,8 +150,13 @@ impl HomeAssistant {
                         Some(())
                     } else {
                         begin = None;
-                        self.begin(std::mem::take(&mut anew)).await
+                        self.begin(std::mem::take(&mut begins)).await
                     }
+                }
+                Ok(()) = self.live.changed() => {
+                    self.reloaded();
+                    // What is yet to begin will go by it.
+                    if self.begun && begin.is_none() { self.begin(begins).await } else { Some(()) }
                 }
                 _ = pace.tick(), if !self.queue.is_empty() => self.send_some().await,
                 _ = look.tick(), if self.begun => {
@@ -149,16 +171,26 @@ impl HomeAssistant {
         }
     }
 
-    /// Announces everything: what the broker does not keep yet, or all of it.
-    async fn begin(&mut self, anew: bool) -> Option<()> {
+    /// Goes by another configuration.
+    fn reloaded(&mut self) {
+        let now = self.live.borrow_and_update().clone();
+        self.outputs = Outputs::of(&now.config);
+        self.streams = streams(&now);
+        self.expire_after = now.config.homeassistant.expire_after;
+    }
+
+    /// Announces everything that the broker does not keep yet, or all of it.
+    async fn begin(&mut self, Begins { all: anew, afresh }: Begins) -> Option<()> {
         self.begun = true;
         self.queue.clear();
-        self.slots.iter_mut().for_each(|slot| (slot.announced, slot.published) = (false, None));
+        if afresh {
+            self.slots.iter_mut().for_each(|slot| (slot.announced, slot.published) = (false, None));
+        }
         self.look(true).await?;
         self.queue.clear();
         let mut wanted = HashSet::new();
         for (series, slot) in (0..).zip(&self.slots) {
-            if slot.expired {
+            if slot.gone {
                 continue;
             }
             if let Some(known) = self.index.get(series) {
@@ -194,12 +226,13 @@ impl HomeAssistant {
     }
 
     async fn condition(&mut self, series: SeriesHandle, condition: &Condition, told: u64) -> Option<()> {
-        let expired =
-            self.config.expire_after.is_some_and(|limit| has_expired(condition, limit, training::now()));
+        let known = self.index.get(series)?;
+        let expired = self.expire_after.is_some_and(|limit| has_expired(condition, limit, training::now()));
+        let gone = expired || !self.streams.contains(&known.stream);
         let slot = self.slots.get_mut(series as usize)?;
-        if expired != slot.expired {
-            slot.expired = expired;
-            if expired && let Some(known) = self.index.get(series) {
+        if gone != slot.gone {
+            slot.gone = gone;
+            if gone {
                 slot.announced = false;
                 slot.published = None;
                 let problem_topic = Some(self.outputs.problem(&known.key));
@@ -243,7 +276,7 @@ impl HomeAssistant {
                 Task::Announce { series, anew } => {
                     let Some(slot) = self.slots.get_mut(series as usize) else { continue };
                     let Some(known) = self.index.get(series) else { continue };
-                    if slot.expired {
+                    if slot.gone {
                         continue;
                     }
                     slot.announced = true;
@@ -284,6 +317,10 @@ impl HomeAssistant {
     async fn keep(&self, topic: String, payload: Vec<u8>) -> Option<()> {
         self.posts.send(Post { topic, payload, retain: true, correlation: None }).await.ok()
     }
+}
+
+fn streams(live: &Live) -> HashSet<Arc<str>> {
+    live.streams().map(|(_, stream)| stream.name.as_str().into()).collect()
 }
 
 /// Whether no reading of a series has come for longer than that, by the time of the newest and by its arrival.

@@ -89,7 +89,7 @@ impl Ingest {
             lasted: silence.unheard,
             interval: Some(silence.interval),
         };
-        effects.outgoing.push(self.outgoing(entry, encode::silence(&message)));
+        effects.outgoing.push(self.outgoing(silence.series, entry, encode::silence(&message)));
     }
 
     /// A reading has arrived; it may end a silence.
@@ -118,7 +118,7 @@ impl Ingest {
             lasted: at.0 - since.0,
             interval: None,
         };
-        effects.outgoing.push(self.outgoing(entry, encode::silence(&message)));
+        effects.outgoing.push(self.outgoing(handle, entry, encode::silence(&message)));
     }
 
     /// An anomaly of values begins or ends.
@@ -170,15 +170,16 @@ impl Ingest {
             interval: [q05, q95],
             expected: median,
         };
-        effects.outgoing.push(self.outgoing(entry, encode::anomaly(&message)));
+        effects.outgoing.push(self.outgoing(handle, entry, encode::anomaly(&message)));
     }
 
-    fn outgoing(&self, entry: &Entry, payload: Vec<u8>) -> Outgoing {
+    fn outgoing(&self, handle: SeriesHandle, entry: &Entry, payload: Vec<u8>) -> Outgoing {
         Outgoing {
             topic: self.outputs.anomaly(&entry.key),
             payload,
             retain: false,
             stream: entry.stream,
+            series: Some(handle),
             kind: Kind::Anomaly,
             arrived: None,
         }

@@ -132,7 +132,8 @@ impl<C: Client, H: Hear> Drive<'_, C, H> {
                 Ok(Event::Publish(incoming)) => self.hear.message(incoming),
                 Ok(Event::Subscribed(answers)) => resubscribe = self.subscribed(&answers),
                 Ok(Event::Disconnected) => return link.closed().await,
-                Ok(Event::Other) => {}
+                // Nothing is asked for to be let go of.
+                Ok(Event::Unsubscribed | Event::Other) => {}
                 Err(failure) => {
                     resubscribe = None;
                     self.up.send_replace(None);

@@ -1,16 +1,16 @@
 //! The incoming connection: readings in, acknowledgements out once they are durable.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::backoff::Outages;
+use super::subscriptions::Subscriptions;
 use super::wire::{Client, Event, Incoming, Link};
 use crate::clock::{self, Clock};
 use crate::config;
@@ -19,11 +19,6 @@ use crate::metrics::Metrics;
 use crate::ready::Ready;
 use crate::recorder::Backlog;
 use crate::retry::sleep_until;
-
-/// How long after a refused subscription it is tried again; someone may have changed the rights.
-const RESUBSCRIBE: Duration = Duration::from_secs(30);
-/// How long the broker may take to answer a subscription.
-const ANSWER: Duration = Duration::from_secs(10);
 
 /// Packets held while there is no room for what must be stored, in number and bytes. Meanwhile the connection
 /// is served and kept alive: over MQTT 5 the broker sends no more ahead of our acks, see `options`.
@@ -61,7 +56,7 @@ pub(crate) struct Intake {
 pub(crate) async fn run_inlet<C: Client, L: Link>(
     (client, mut link): (C, L),
     config: config::Mqtt,
-    filters: Vec<String>,
+    mut filters: watch::Receiver<Vec<String>>,
     Intake { engine: tx, mut acks, backlog, clock }: Intake,
     ready: Arc<Ready>,
     metrics: Arc<Metrics>,
@@ -69,7 +64,7 @@ pub(crate) async fn run_inlet<C: Client, L: Link>(
 ) -> Result<()> {
     let mut inlet = Inlet {
         client,
-        filters: filters.into_iter().collect::<BTreeSet<_>>().into_iter().collect(),
+        subscriptions: Subscriptions::new(filters.borrow_and_update().clone(), config.qos),
         tx: Some(tx),
         ready,
         metrics,
@@ -77,7 +72,6 @@ pub(crate) async fn run_inlet<C: Client, L: Link>(
         clock,
         generation: 0,
         connected: false,
-        resubscribe: None,
         held: Held::default(),
         under_way: Arc::new(Semaphore::new(UNDER_WAY as usize)),
         outages: Outages::new("incoming", &config.url),
@@ -96,7 +90,7 @@ pub(crate) async fn run_inlet<C: Client, L: Link>(
                 link.next().await
             });
             loop {
-                let resubscribe = inlet.resubscribe;
+                let resubscribe = inlet.subscriptions.again();
                 // Simulations are to be repeatable, hence a fixed order: the event last, for it comes again
                 // and again, and the acks are no more than the events before them.
                 tokio::select! {
@@ -116,6 +110,11 @@ pub(crate) async fn run_inlet<C: Client, L: Link>(
                             }
                         }
                         tokens.drain(..).for_each(|token| inlet.ack(token));
+                    }
+                    // Without anybody to change them they stay.
+                    Ok(()) = filters.changed() => {
+                        let filters = filters.borrow_and_update().clone();
+                        inlet.change(filters);
                     }
                     () = sleep_until(resubscribe), if resubscribe.is_some() => inlet.subscribe(),
                     event = &mut next, if !inlet.held.is_full() => break event,
@@ -169,7 +168,7 @@ impl Held {
 struct Inlet<C> {
     client: C,
     config: config::Mqtt,
-    filters: Vec<String>,
+    subscriptions: Subscriptions,
     /// None once stopping.
     tx: Option<mpsc::Sender<Message>>,
     ready: Arc<Ready>,
@@ -179,7 +178,6 @@ struct Inlet<C> {
     /// Counts connections; packet ids are meaningless beyond theirs.
     generation: u64,
     connected: bool,
-    resubscribe: Option<time::Instant>,
     held: Held,
     under_way: Arc<Semaphore>,
     outages: Outages,
@@ -198,37 +196,32 @@ impl<C: Client> Inlet<C> {
             }
             Event::Publish(incoming) => self.forward(incoming, stop).await?,
             Event::Subscribed(answers) => self.subscribed(&answers),
+            Event::Unsubscribed => self.subscriptions.left(),
             Event::Disconnected | Event::Other => {}
         }
         Ok(())
     }
 
     fn subscribe(&mut self) {
-        self.resubscribe = None;
-        if self.tx.is_none() || !self.connected {
-            return;
+        if self.tx.is_some() && self.connected {
+            self.subscriptions.ask(&self.client);
+        } else {
+            self.subscriptions.forget();
         }
-        // Should no answer come.
-        self.resubscribe = Some(time::Instant::now() + ANSWER);
-        if self.client.subscribe(&self.filters, self.config.qos).is_err() {
-            error!("cannot subscribe now, trying again");
+    }
+
+    /// Other topics are wanted from here on.
+    fn change(&mut self, filters: Vec<String>) {
+        let asked = self.tx.is_some() && self.connected;
+        if let Some(granted) = self.subscriptions.change(filters, asked.then_some(&self.client)) {
+            self.ready.set_subscribed(granted);
         }
     }
 
     fn subscribed(&mut self, answers: &[Result<(), String>]) {
-        let refused: Vec<_> =
-            self.filters.iter().zip(answers).filter_map(|(f, a)| Some((f, a.as_ref().err()?))).collect();
-        for (filter, reason) in &refused {
-            error!(
-                "the broker refuses the subscription to {filter} ({reason}); let the user of mqtt.username \
-                 read it, for instance in the broker's ACL file; trying again in {RESUBSCRIBE:?}"
-            );
+        if let Some(granted) = self.subscriptions.answered(answers, &self.client) {
+            self.ready.set_subscribed(granted);
         }
-        if refused.is_empty() {
-            info!("subscribed to {}", self.filters.join(", "));
-        }
-        self.resubscribe = (!refused.is_empty()).then(|| time::Instant::now() + RESUBSCRIBE);
-        self.ready.set_subscribed(refused.is_empty());
     }
 
     async fn forward(&mut self, mut incoming: Incoming, stop: &mut watch::Receiver<bool>) -> Result<()> {
@@ -322,48 +315,8 @@ impl<C: Client> Inlet<C> {
 
     fn disconnected(&mut self) {
         self.connected = false;
-        self.resubscribe = None;
+        self.subscriptions.forget();
         self.ready.set_subscribed(false);
         self.metrics.mqtt_connected.set(0);
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-    use crate::mqtt::{Role, TcpLink};
-
-    /// mosquitto's ACL file never refuses a subscription, other brokers do.
-    #[tokio::test]
-    async fn a_refused_subscription_is_not_ready_and_is_tried_again() {
-        let config = config::Mqtt::default();
-        let (client, _link) = TcpLink::open(&config, Role::In).unwrap();
-        let mut inlet = Inlet {
-            client,
-            filters: vec!["a".into(), "b".into()],
-            tx: Some(mpsc::channel(1).0),
-            ready: Arc::default(),
-            metrics: Metrics::new(["s"]).unwrap(),
-            backlog: Backlog::new(1, prometheus::IntGauge::new("queue", "test").unwrap()),
-            clock: Clock::system(),
-            generation: 1,
-            connected: true,
-            resubscribe: None,
-            held: Held::default(),
-            under_way: Arc::new(Semaphore::new(UNDER_WAY as usize)),
-            outages: Outages::new("incoming", &config.url),
-            config,
-        };
-        inlet.subscribed(&[Ok(()), Ok(())]);
-        assert!(!inlet.ready.missing().contains(&"subscribed"));
-        assert!(inlet.resubscribe.is_none());
-        inlet.subscribed(&[Ok(()), Err("NotAuthorized".into())]);
-        assert!(inlet.ready.missing().contains(&"subscribed"));
-        assert!(inlet.resubscribe.take().is_some());
-        inlet.subscribe();
-        assert!(inlet.resubscribe.is_some(), "no answer may ever come");
-        inlet.subscribed(&[Ok(()), Ok(())]);
-        assert!(inlet.resubscribe.is_none());
     }
 }

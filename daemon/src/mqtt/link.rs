@@ -1,6 +1,6 @@
 //! One connection through rumqttc over either protocol version, with one set of events.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::error::Error;
 use std::time::Duration;
 
@@ -209,6 +209,13 @@ impl Client for TcpClient {
         }
     }
 
+    fn unsubscribe(&self, filters: &BTreeSet<String>) -> Result<(), Refused> {
+        filters.iter().try_for_each(|filter| match self {
+            TcpClient::V4(client) => client.try_unsubscribe(filter).map_err(|_| Refused),
+            TcpClient::V5(client) => client.try_unsubscribe(filter).map_err(|_| Refused),
+        })
+    }
+
     // Never at a higher quality of service: a message the library sets aside because its packet id is
     // taken blocks the connection for ever when the session is lost (rumqtt #1056).
     async fn publish(&self, topic: String, payload: Vec<u8>, retain: bool) -> Result<(), Refused> {
@@ -280,6 +287,7 @@ fn from_v4(event: rumqttc::Event) -> Event {
                 })
                 .collect(),
         ),
+        E::Incoming(P::UnsubAck(_)) => Event::Unsubscribed,
         E::Outgoing(Outgoing::Disconnect) => Event::Disconnected,
         _ => Event::Other,
     }
@@ -312,6 +320,7 @@ fn from_v5(event: v5::Event) -> Event {
                 })
                 .collect(),
         ),
+        E::Incoming(P::UnsubAck(_)) => Event::Unsubscribed,
         E::Outgoing(rumqttc::Outgoing::Disconnect) => Event::Disconnected,
         _ => Event::Other,
     }
@@ -328,7 +337,7 @@ fn failure_v4(error: &rumqttc::ConnectionError) -> Failure {
     Failure::of(error, error, hint)
 }
 
-fn failure_v5(error: &v5::ConnectionError) -> Failure {
+pub(super) fn failure_v5(error: &v5::ConnectionError) -> Failure {
     use v5::mqttbytes::v5::{ConnectReturnCode as C, DisconnectReasonCode as D};
     use v5::{ConnectionError as E, StateError as S};
     let hint = match error {

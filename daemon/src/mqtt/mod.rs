@@ -11,7 +11,9 @@ mod inlet;
 mod link;
 mod options;
 mod outlet;
+mod probe;
 mod publisher;
+mod subscriptions;
 mod wire;
 
 pub use publisher::Publisher;
@@ -21,6 +23,7 @@ pub(crate) use inlet::{Intake, run_inlet};
 pub(crate) use link::{TcpClient, TcpLink};
 pub(crate) use options::Role;
 pub(crate) use outlet::run_outlet;
+pub(crate) use probe::probe;
 pub(crate) use wire::{Client, Incoming, Link, ReplyTo};
 #[cfg(test)]
 pub(crate) use wire::{Event, Failure, Refused};

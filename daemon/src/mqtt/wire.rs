@@ -1,5 +1,6 @@
 //! A connection as inlet, outlet and control see it: events on one half, requests on the other.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 
@@ -17,6 +18,8 @@ pub(crate) enum Event {
     Publish(Incoming),
     /// The answer to a subscription, one entry a filter.
     Subscribed(Vec<Result<(), String>>),
+    /// One filter that was given up is no longer subscribed to.
+    Unsubscribed,
     /// The farewell, and all requested before it, are written.
     Disconnected,
     /// Nothing of interest.
@@ -114,6 +117,9 @@ pub(crate) trait Client: Send + Sync + 'static {
 
     /// Asks for all filters in one packet. Does not wait.
     fn subscribe(&self, filters: &[String], qos: u8) -> Result<(), Refused>;
+
+    /// Asks for no more of what matches these filters. Does not wait.
+    fn unsubscribe(&self, filters: &BTreeSet<String>) -> Result<(), Refused>;
 
     /// Says farewell after all that was requested. Does not wait.
     fn try_disconnect(&self) -> Result<(), Refused>;

@@ -1,18 +1,33 @@
 //! Payloads: bytes in, readings out.
 //!
 //! What counts as a received reading: each configured field of a message or, where none is
-//! configured, each numeric leaf. A message that cannot be parsed, or that has no numeric leaf,
-//! counts as one, rejected. So each decoded message has at least one reading or one rejection.
+//! configured, each numeric leaf. A message that cannot be parsed counts as one, rejected, and so does a
+//! document of one kind (`json`, `cbor`) that has no numeric leaf. In the formats of devices of all kinds a
+//! message may hold nothing to be read, of which nothing is said.
 
-mod json;
+mod cbor;
+mod decoded;
+mod inflate;
+mod influx;
+mod large;
 mod path;
+mod shape;
+mod sparkplug;
+mod states;
+mod tasmota;
 mod time;
+mod walk;
+mod zigbee2mqtt;
 
+pub use decoded::{Decoded, Decoding, Field, Request};
 pub(crate) use path::path;
+pub(crate) use sparkplug::fits as sparkplug_filter;
 
-use crate::config;
+use crate::config::{self, Payload};
 use crate::metrics::Rejection;
-use crate::topic;
+use crate::topic::{self, Captures};
+use decoded::{Place, Value};
+use shape::Shape;
 
 /// Field name of a bare number, in the `number` format and as a whole JSON document.
 const VALUE: &str = "value";
@@ -22,122 +37,136 @@ const VALUE: &str = "value";
 pub struct Decoder {
     format: Format,
     fields: Vec<String>,
+    compression: config::Compression,
+    max_bytes: usize,
 }
 
 #[derive(Debug)]
 enum Format {
     Number,
-    Json(json::Shape),
+    State,
+    Json(Shape),
+    Cbor(Shape),
+    Tasmota(Shape),
+    Zigbee2mqtt(Shape),
+    Influx(influx::Lines),
+    Sparkplug(Box<sparkplug::Host>),
 }
 
-/// Which field of a message a reading comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field<'a> {
-    /// Position in [`Decoder::fields`].
-    Configured(usize),
-    /// Field name of a numeric leaf, encoded as it stands in the series key.
-    Leaf(&'a str),
-}
-
-/// What one message holds. Kept by the caller and reused, so that decoding does not allocate.
-#[derive(Debug, Default)]
-pub struct Decoded {
-    values: Vec<(Place, f64)>,
-    rejections: Vec<Rejection>,
-    time: Option<i64>,
-    /// The names of all leaves, one after the other.
-    names: String,
-    json: json::Scratch,
-}
-
+/// A message to be read.
 #[derive(Debug, Clone, Copy)]
-enum Place {
-    Configured(usize),
-    /// Where the name stands in `names`.
-    Leaf(usize, usize),
+pub struct Arrival<'a> {
+    /// Its topic.
+    pub topic: &'a str,
+    /// Its body.
+    pub payload: &'a [u8],
+    /// When it arrived, microseconds since the Unix epoch.
+    pub at: i64,
 }
 
-impl Decoded {
-    /// The readings, in the order of the configuration or of the document.
-    pub fn readings(&self) -> impl ExactSizeIterator<Item = (Field<'_>, f64)> {
-        self.values.iter().map(|&(place, value)| {
-            let field = match place {
-                Place::Configured(position) => Field::Configured(position),
-                Place::Leaf(start, end) => Field::Leaf(self.names.get(start..end).unwrap_or_default()),
-            };
-            (field, value)
-        })
-    }
-
-    /// One entry for each reading that was received but cannot be used.
-    #[must_use]
-    pub fn rejections(&self) -> &[Rejection] {
-        &self.rejections
-    }
-
-    /// The message's time in microseconds since the Unix epoch; none means the time of arrival.
-    #[must_use]
-    pub fn time(&self) -> Option<i64> {
-        self.time
-    }
-
-    fn clear(&mut self) {
-        self.values.clear();
-        self.rejections.clear();
-        self.time = None;
-        self.names.clear();
-    }
-
-    /// The whole message counts as one reading, rejected.
-    fn reject(&mut self, reason: Rejection) {
-        self.values.clear();
-        self.rejections.clear();
-        self.rejections.push(reason);
-    }
-
-    /// Without a time no value of the message can be placed.
-    fn reject_values(&mut self, reason: Rejection) {
-        self.rejections.extend(self.values.iter().map(|_| reason));
-        self.values.clear();
-    }
+/// What names the series of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Naming<'t> {
+    /// The pattern's captures.
+    Captures,
+    /// Parts of the topic, each with the name of its label.
+    Parts(Vec<(&'static str, &'t str)>),
+    /// Nothing: there are no readings on it.
+    Nothing,
 }
 
 impl Decoder {
-    /// A decoder for a validated stream; fields that validation would refuse are never found.
+    /// A decoder for a validated stream; fields that validation would refuse are never found. Compressed
+    /// bodies may have `max_bytes` once they are not.
     #[must_use]
-    pub fn new(stream: &config::Stream) -> Decoder {
-        match stream.payload {
-            config::Payload::Number => Decoder { format: Format::Number, fields: vec![VALUE.to_owned()] },
-            config::Payload::Json => {
-                let paths: Vec<Vec<String>> =
-                    stream.fields.iter().map(|f| path(f).unwrap_or_else(|_| vec![f.clone()])).collect();
-                let time = stream.time.as_deref().map(|t| path(t).unwrap_or_else(|_| vec![t.to_owned()]));
-                let fields = paths.iter().map(|p| topic::field_name(p)).collect();
-                Decoder { format: Format::Json(json::Shape::new(&paths, time.as_deref())), fields }
+    pub fn new(stream: &config::Stream, max_bytes: usize) -> Decoder {
+        let split = |text: &String| path(text).unwrap_or_else(|_| vec![text.clone()]);
+        let paths: Vec<Vec<String>> = stream.fields.iter().map(split).collect();
+        let time = stream.time.as_ref().map(split);
+        let zone = stream.time_zone().ok().flatten();
+        let format = match stream.payload {
+            Payload::Number => Format::Number,
+            Payload::HomeAssistant => Format::State,
+            Payload::Json => Format::Json(Shape::new(&paths, time.as_deref(), zone)),
+            Payload::Cbor => Format::Cbor(Shape::new(&paths, time.as_deref(), zone)),
+            Payload::Tasmota => Format::Tasmota(tasmota::shape(&paths, zone)),
+            Payload::Zigbee2mqtt => Format::Zigbee2mqtt(zigbee2mqtt::shape(&paths)),
+            Payload::Influx => {
+                Format::Influx(influx::Lines::new(&stream.fields, stream.precision.unwrap_or_default()))
             }
-        }
+            Payload::Sparkplug => {
+                Format::Sparkplug(Box::new(sparkplug::Host::new(&stream.fields, max_bytes)))
+            }
+        };
+        let fields = match format {
+            Format::Number | Format::State => vec![VALUE.to_owned()],
+            Format::Influx(_) | Format::Sparkplug(_) => Vec::new(),
+            _ => paths.iter().map(|p| topic::field_name(p)).collect(),
+        };
+        Decoder { format, fields, compression: stream.compression, max_bytes }
     }
 
     /// Names of the configured fields, encoded as they stand in series keys; empty means every
-    /// numeric leaf.
+    /// numeric leaf, or that the format knows fields by name.
     #[must_use]
     pub fn fields(&self) -> &[String] {
         &self.fields
     }
 
-    /// Reads one payload; `out` holds its readings, and nothing of what it held before.
-    pub fn decode(&self, payload: &[u8], out: &mut Decoded) {
+    /// What names the series of a topic that the stream's pattern matches.
+    #[must_use]
+    pub fn naming<'t>(&self, topic: &'t str, captures: &Captures<'t>) -> Naming<'t> {
+        let read = match &self.format {
+            Format::Tasmota(_) => tasmota::reads(topic),
+            Format::Zigbee2mqtt(_) => zigbee2mqtt::reads(&captures.values().join("/")),
+            Format::Sparkplug(_) => {
+                return sparkplug::Topic::parse(topic).map_or(Naming::Nothing, |t| Naming::Parts(t.parts()));
+            }
+            _ => true,
+        };
+        if read { Naming::Captures } else { Naming::Nothing }
+    }
+
+    /// Reads one message; `out` holds its readings, and nothing of what it held before.
+    pub fn decode(&mut self, message: Arrival, out: &mut Decoded) {
         out.clear();
-        let Ok(text) = std::str::from_utf8(payload) else {
-            out.reject(Rejection::Unparseable);
+        let Some(kind) = inflate::kind(self.compression, message.payload) else {
+            self.read(message, out);
             return;
         };
-        match &self.format {
-            Format::Number => match number(text.trim_ascii()) {
-                Ok(value) => out.values.push((Place::Configured(0), value)),
+        let mut inflated = std::mem::take(&mut out.inflated);
+        match inflate::inflate(kind, message.payload, self.max_bytes, &mut inflated) {
+            Ok(()) => self.read(Arrival { payload: &inflated, ..message }, out),
+            // It only looked like it.
+            Err(inflate::Failure::Broken) if self.compression == config::Compression::Auto => {
+                self.read(message, out);
+            }
+            Err(_) => out.reject(Rejection::Unparseable),
+        }
+        out.inflated = inflated;
+    }
+
+    fn read(&mut self, message: Arrival, out: &mut Decoded) {
+        match (&mut self.format, std::str::from_utf8(message.payload)) {
+            (Format::Cbor(shape), _) => cbor::decode(shape, message, out),
+            (Format::Sparkplug(host), _) => host.decode(message, out),
+            (_, Err(_)) => out.reject(Rejection::Unparseable),
+            (Format::Json(shape) | Format::Zigbee2mqtt(shape), Ok(text)) => {
+                shape.decode(text, message.at, out)
+            }
+            (Format::Number, Ok(text)) => match number(text.trim_ascii()) {
+                Ok(value) => out.values.push(Value::new(Place::Configured(0), value)),
                 Err(reason) => out.reject(reason),
             },
-            Format::Json(shape) => shape.decode(text, out),
+            (Format::State, Ok(text)) => match states::home_assistant(text) {
+                Ok(value) => out.values.extend(value.map(|v| Value::new(Place::Configured(0), v))),
+                Err(reason) => out.reject(reason),
+            },
+            (Format::Tasmota(shape), Ok(text)) => {
+                shape.decode(text, message.at, out);
+                tasmota::finish(&self.fields, out);
+            }
+            (Format::Influx(lines), Ok(text)) => lines.decode(text, out),
         }
     }
 }
@@ -155,5 +184,7 @@ fn finite(value: f64) -> Result<f64, Rejection> {
     if value.is_finite() { Ok(value) } else { Err(Rejection::NotFinite) }
 }
 
+#[cfg(test)]
+mod presets_tests;
 #[cfg(test)]
 mod tests;

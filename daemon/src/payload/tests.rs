@@ -8,24 +8,25 @@ fn decoder(keys: &str) -> Decoder {
     let config =
         config::Config::parse(&format!("[[stream]]\nname = 's'\ntopic = 't/{{x}}'\n{keys}")).unwrap();
     assert!(config.problems().is_empty(), "{:?}", config.problems());
-    Decoder::new(config.stream.first().unwrap())
+    Decoder::new(config.stream.first().unwrap(), 1 << 20)
 }
 
 type Outcome = (Vec<(String, f64)>, Vec<Rejection>, Option<i64>);
 
-fn decode(decoder: &Decoder, payload: impl AsRef<[u8]>) -> Outcome {
+fn decode(decoder: &mut Decoder, payload: impl AsRef<[u8]>) -> Outcome {
     // Leftovers of a message before must not show.
     let mut out = Decoded::default();
-    decoder.decode(br#"{"left":{"over":1,"b":2},"ts":5}"#, &mut out);
-    decoder.decode(payload.as_ref(), &mut out);
+    for payload in [&br#"{"left":{"over":1,"b":2},"ts":5}"#[..], payload.as_ref()] {
+        decoder.decode(Arrival { topic: "t/x", payload, at: 0 }, &mut out);
+    }
     let readings = out
         .readings()
-        .map(|(field, value)| match field {
-            Field::Configured(i) => (decoder.fields().get(i).unwrap().clone(), value),
-            Field::Leaf(name) => (name.to_owned(), value),
+        .map(|reading| match reading.field {
+            Field::Configured(i) => (decoder.fields().get(i).unwrap().clone(), reading.value),
+            Field::Leaf(name) => (name.to_owned(), reading.value),
         })
         .collect();
-    (readings, out.rejections().to_vec(), out.time())
+    (readings, out.rejections().to_vec(), out.time)
 }
 
 fn reading(name: &str, value: f64) -> (String, f64) {
@@ -34,7 +35,7 @@ fn reading(name: &str, value: f64) -> (String, f64) {
 
 #[test]
 fn bare_numbers() {
-    let d = decoder("payload = 'number'");
+    let mut d = decoder("payload = 'number'");
     for (payload, value) in [
         ("21.3", 21.3),
         (" -4\r\n", -4.0),
@@ -43,7 +44,7 @@ fn bare_numbers() {
         ("false", 0.0),
         ("123456789012345678901", 1.234_567_890_123_456_8e20),
     ] {
-        assert_eq!(decode(&d, payload), (vec![reading("value", value)], vec![], None), "{payload}");
+        assert_eq!(decode(&mut d, payload), (vec![reading("value", value)], vec![], None), "{payload}");
     }
     for (payload, reason) in [
         ("", Rejection::Unparseable),
@@ -54,17 +55,17 @@ fn bare_numbers() {
         ("-inf", Rejection::NotFinite),
         ("1e999", Rejection::NotFinite),
     ] {
-        assert_eq!(decode(&d, payload), (vec![], vec![reason], None), "{payload}");
+        assert_eq!(decode(&mut d, payload), (vec![], vec![reason], None), "{payload}");
     }
-    assert_eq!(decode(&d, b"1\xff"), (vec![], vec![Rejection::Unparseable], None));
+    assert_eq!(decode(&mut d, b"1\xff"), (vec![], vec![Rejection::Unparseable], None));
 }
 
 #[test]
 fn configured_fields_by_path_and_pointer() {
-    let d = decoder("fields = ['t', 'a.b.1', '/x.y/c~1d']\ntime = 'meta.ts'");
+    let mut d = decoder("fields = ['t', 'a.b.1', '/x.y/c~1d']\ntime = 'meta.ts'");
     assert_eq!(d.fields(), ["t", "a.b.1", "x%2Ey.c%2Fd"]);
     let (readings, rejections, time) = decode(
-        &d,
+        &mut d,
         r#"{"meta":{"ts":"2026-11-23T10:00:00Z","no":{}},"x.y":{"c/d":true},"a":{"b":[[7],2.5,{}]},"t":-3,"more":[1]}"#,
     );
     assert_eq!(readings, [reading("t", -3.0), reading("a.b.1", 2.5), reading("x%2Ey.c%2Fd", 1.0)]);
@@ -75,7 +76,7 @@ fn configured_fields_by_path_and_pointer() {
 #[test]
 fn each_configured_field_is_accounted_for() {
     use Rejection::{BadTime, MissingField, NotANumber, NotFinite, Unparseable};
-    let d = decoder("fields = ['a', 'b']");
+    let mut d = decoder("fields = ['a', 'b']");
     for (payload, values, rejections) in [
         (r#"{"a":1}"#, vec![("a", 1.0)], vec![MissingField]),
         (r#"{"a":1,"b":null}"#, vec![("a", 1.0)], vec![MissingField]),
@@ -98,10 +99,10 @@ fn each_configured_field_is_accounted_for() {
         ("", vec![], vec![Unparseable]),
     ] {
         let values: Vec<_> = values.into_iter().map(|(n, v)| reading(n, v)).collect();
-        assert_eq!(decode(&d, payload), (values, rejections, None), "{payload}");
+        assert_eq!(decode(&mut d, payload), (values, rejections, None), "{payload}");
     }
-    assert_eq!(decode(&d, b"{\"a\":1,\"b\":2,\"c\":\"\xff\"}").1, [Unparseable]);
-    let d = decoder("fields = ['a', 'b']\ntime = 'ts'");
+    assert_eq!(decode(&mut d, b"{\"a\":1,\"b\":2,\"c\":\"\xff\"}").1, [Unparseable]);
+    let mut d = decoder("fields = ['a', 'b']\ntime = 'ts'");
     for ts in [
         "",
         r#","ts":null"#,
@@ -112,7 +113,7 @@ fn each_configured_field_is_accounted_for() {
         r#","ts":1e999"#,
     ] {
         assert_eq!(
-            decode(&d, format!(r#"{{"a":1,"b":"x"{ts}}}"#)),
+            decode(&mut d, format!(r#"{{"a":1,"b":"x"{ts}}}"#)),
             (vec![], vec![NotANumber, BadTime], None),
             "{ts}"
         );
@@ -121,7 +122,7 @@ fn each_configured_field_is_accounted_for() {
 
 #[test]
 fn time_by_magnitude_and_in_strings() {
-    let d = decoder("fields = ['a']\ntime = 'ts'");
+    let mut d = decoder("fields = ['a']\ntime = 'ts'");
     for ts in [
         "1795428000",
         "1795428000000",
@@ -131,15 +132,15 @@ fn time_by_magnitude_and_in_strings() {
         r#""1795428000""#,
         r#""2026-11-23T11:00:00+01:00""#,
     ] {
-        assert_eq!(decode(&d, format!(r#"{{"ts":{ts},"a":1}}"#)).2, Some(1_795_428_000_000_000), "{ts}");
+        assert_eq!(decode(&mut d, format!(r#"{{"ts":{ts},"a":1}}"#)).2, Some(1_795_428_000_000_000), "{ts}");
     }
 }
 
 #[test]
 fn every_numeric_leaf() {
-    let d = decoder("time = 'ts'");
+    let mut d = decoder("time = 'ts'");
     let (readings, rejections, time) = decode(
-        &d,
+        &mut d,
         r#"{"ts":1795428000,"t":21.5,"on":true,"name":"7","none":null,"e":{"p":[1,{"q":2},"x"],"a.b":3},"":{"":4}}"#,
     );
     let expected = [("t", 21.5), ("on", 1.0), ("e.p.0", 1.0), ("e.p.1.q", 2.0), ("e.a%2Eb", 3.0), (".", 4.0)]
@@ -148,41 +149,41 @@ fn every_numeric_leaf() {
     assert!(rejections.is_empty());
     assert_eq!(time, Some(1_795_428_000_000_000));
 
-    let d = decoder("");
-    assert_eq!(decode(&d, "21.5"), (vec![reading("value", 21.5)], vec![], None));
-    assert_eq!(decode(&d, "[1,2]").0, [reading("0", 1.0), reading("1", 2.0)]);
+    let mut d = decoder("");
+    assert_eq!(decode(&mut d, "21.5"), (vec![reading("value", 21.5)], vec![], None));
+    assert_eq!(decode(&mut d, "[1,2]").0, [reading("0", 1.0), reading("1", 2.0)]);
     for payload in ["{}", "[]", "null", r#"{"a":"x"}"#, r#""7""#] {
-        assert_eq!(decode(&d, payload), (vec![], vec![Rejection::MissingField], None), "{payload}");
+        assert_eq!(decode(&mut d, payload), (vec![], vec![Rejection::MissingField], None), "{payload}");
     }
     assert_eq!(
-        decode(&d, r#"{"a":1e999,"b":2}"#),
+        decode(&mut d, r#"{"a":1e999,"b":2}"#),
         (vec![reading("b", 2.0)], vec![Rejection::NotFinite], None)
     );
 }
 
 #[test]
 fn leaves_without_a_time_are_each_rejected() {
-    let d = decoder("time = 'ts'");
-    assert_eq!(decode(&d, r#"{"a":1,"b":2}"#), (vec![], vec![Rejection::BadTime; 2], None));
+    let mut d = decoder("time = 'ts'");
+    assert_eq!(decode(&mut d, r#"{"a":1,"b":2}"#), (vec![], vec![Rejection::BadTime; 2], None));
 }
 
 #[test]
 fn deep_nesting_is_refused_not_followed() {
     for keys in ["", "fields = ['a']"] {
-        let d = decoder(keys);
+        let mut d = decoder(keys);
         let deep = "[".repeat(100_000);
-        assert_eq!(decode(&d, &deep).1, [Rejection::Unparseable]);
+        assert_eq!(decode(&mut d, &deep).1, [Rejection::Unparseable]);
         let deep = "{\"a\":".repeat(100_000);
-        assert_eq!(decode(&d, &deep).1, [Rejection::Unparseable]);
+        assert_eq!(decode(&mut d, &deep).1, [Rejection::Unparseable]);
     }
 }
 
 proptest! {
     #[test]
     fn nothing_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), text in r#"[{}\[\]",:a-c0-9.eE+\\-]{0,60}"#) {
-        for d in [decoder(""), decoder("payload = 'number'"), decoder("fields = ['a', 'b.0', '/c']\ntime = 'a.b'")] {
+        for mut d in [decoder(""), decoder("payload = 'number'"), decoder("fields = ['a', 'b.0', '/c']\ntime = 'a.b'")] {
             for payload in [&bytes[..], text.as_bytes()] {
-                let (readings, rejections, _) = decode(&d, payload);
+                let (readings, rejections, _) = decode(&mut d, payload);
                 prop_assert!(readings.len() + rejections.len() >= 1);
                 prop_assert!(readings.iter().all(|(_, v)| v.is_finite()));
             }
@@ -208,14 +209,14 @@ proptest! {
         let text = tree.to_string();
         let reparsed: serde_json::Value = serde_json::from_str(&text).unwrap();
         prop_assume!(reparsed == tree);
-        let (mut readings, rejections, _) = decode(&decoder(""), &text);
+        let (mut readings, rejections, _) = decode(&mut decoder(""), &text);
         readings.sort_by(|a, b| a.0.cmp(&b.0));
         expected.sort_by(|a, b| a.0.cmp(&b.0));
         prop_assert_eq!(readings, expected.clone());
         prop_assert!(rejections.is_empty());
         // And asked for by name, the same.
         let fields: Vec<_> = expected.iter().map(|(n, _)| format!("'{n}'")).collect();
-        let (readings, _, _) = decode(&decoder(&format!("fields = [{}]", fields.join(","))), &text);
+        let (readings, _, _) = decode(&mut decoder(&format!("fields = [{}]", fields.join(","))), &text);
         prop_assert_eq!(readings, expected);
     }
 }

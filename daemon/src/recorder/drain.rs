@@ -31,7 +31,7 @@ pub async fn drain<R: Rows + Clone>(
         // Handles mean something only beside what was spooled with them.
         let mut ids = SeriesIds::default();
         known.into_iter().for_each(|(handle, id)| ids.insert(handle, id));
-        let mut writer = Writer::new(store.clone(), metrics.clone(), ids, Vec::new(), Vec::new());
+        let mut writer = Writer::new(store.clone(), metrics.clone(), ids, None);
         let mut unwritten = Unwritten::new(Arc::new(batch));
         let written = writer.write(&mut unwritten).await;
         // Not among those stored: the process before has received them.

@@ -24,8 +24,7 @@ struct Rig {
 fn rig<R: Rows>(store: R, spool: Option<Spool>) -> Rig {
     let metrics = Metrics::new(["climate", "power"]).unwrap();
     let backlog = Backlog::new(10 << 20, metrics.store_queue.clone());
-    let streams = vec!["climate".to_owned(), "power".to_owned()];
-    let writer = Writer::new(store, metrics.clone(), SeriesIds::default(), streams, Vec::new());
+    let writer = Writer::new(store, metrics.clone(), SeriesIds::default(), Some(Vec::new()));
     let recorder = Recorder::new(writer, spool, backlog.clone(), metrics.clone());
     let (records, inbox) = mpsc::unbounded_channel();
     let (outbox, acks) = mpsc::unbounded_channel();

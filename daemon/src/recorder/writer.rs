@@ -18,10 +18,8 @@ pub struct Writer<R> {
     store: R,
     metrics: Arc<Metrics>,
     ids: SeriesIds,
-    /// Names of the streams by position in the configuration.
-    streams: Vec<String>,
-    /// Stream of each series by handle.
-    stream_of: Vec<Option<usize>>,
+    /// Stream of each series by handle; none if nothing is counted by stream.
+    stream_of: Option<Vec<Option<usize>>>,
     /// Series that the store refused: their rows are, too, without asking again.
     refused: HashSet<SeriesHandle>,
     /// Series that were made since [`Writer::made`].
@@ -47,17 +45,11 @@ impl Unwritten {
 
 impl<R: Rows> Writer<R> {
     /// A writer that knows some series: their ids, and their streams' positions in the configuration, by
-    /// handle.
+    /// handle. Without the latter it counts nothing by stream.
     #[must_use]
-    pub fn new(
-        store: R,
-        metrics: Arc<Metrics>,
-        ids: SeriesIds,
-        streams: Vec<String>,
-        streams_of: Vec<usize>,
-    ) -> Writer<R> {
-        let stream_of = streams_of.into_iter().map(Some).collect();
-        Writer { store, metrics, ids, streams, stream_of, refused: HashSet::new(), made: Vec::new() }
+    pub fn new(store: R, metrics: Arc<Metrics>, ids: SeriesIds, streams_of: Option<Vec<usize>>) -> Writer<R> {
+        let stream_of = streams_of.map(|of| of.into_iter().map(Some).collect());
+        Writer { store, metrics, ids, stream_of, refused: HashSet::new(), made: Vec::new() }
     }
 
     pub(super) fn ids(&self) -> &SeriesIds {
@@ -120,13 +112,14 @@ impl<R: Rows> Writer<R> {
 
     /// Notes the streams of new series.
     fn place(&mut self, batch: &WriteBatch) {
+        let Some(stream_of) = &mut self.stream_of else { return };
         for series in &batch.new_series {
             let place = series.handle as usize;
-            if self.stream_of.len() <= place {
-                self.stream_of.resize(place + 1, None);
+            if stream_of.len() <= place {
+                stream_of.resize(place + 1, None);
             }
-            if let Some(slot) = self.stream_of.get_mut(place) {
-                *slot = self.streams.iter().position(|name| *name == series.stream);
+            if let Some(slot) = stream_of.get_mut(place) {
+                *slot = self.metrics.position(&series.stream);
             }
         }
     }
@@ -142,16 +135,20 @@ impl<R: Rows> Writer<R> {
                 stored += 1;
             } else if duplicate {
                 self.reject(series, Rejection::Duplicate);
-            } else if *late && let Some(Some(stream)) = self.stream_of.get(series as usize) {
-                self.metrics.stream(*stream).late.inc();
+            } else if *late && let Some(stream) = self.stream_of(series) {
+                self.metrics.stream(stream).late.inc();
             }
         }
         stored
     }
 
+    fn stream_of(&self, series: SeriesHandle) -> Option<usize> {
+        self.stream_of.as_ref()?.get(series as usize).copied().flatten()
+    }
+
     fn reject(&self, series: SeriesHandle, reason: Rejection) {
-        if let Some(Some(stream)) = self.stream_of.get(series as usize) {
-            self.metrics.stream(*stream).rejected(reason).inc();
+        if let Some(stream) = self.stream_of(series) {
+            self.metrics.stream(stream).rejected(reason).inc();
         }
     }
 

@@ -1,6 +1,6 @@
 //! Both halves of a simulated connection.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -158,6 +158,10 @@ impl Client for SimClient {
 
     fn subscribe(&self, filters: &[String], _qos: u8) -> Result<(), Refused> {
         self.ask(Request::Subscribe(filters.to_vec()))
+    }
+
+    fn unsubscribe(&self, filters: &BTreeSet<String>) -> Result<(), Refused> {
+        unreachable!("nothing is reloaded here: {filters:?}")
     }
 
     fn try_disconnect(&self) -> Result<(), Refused> {

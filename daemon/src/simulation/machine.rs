@@ -243,7 +243,8 @@ async fn daemon(
     world.store.take_stored();
     world.store.with(|t| invariants::restored(&world.sim, t, &mut restored));
     *lock(&begun) = Some(engine.downgrade());
-    let path = Path { world, config, metrics, ready, restored, spool, bounds, engine, inbox };
+    let (pulse, filters) = (Arc::default(), watch::channel(config.filters()).1);
+    let path = Path { world, config, metrics, ready, restored, spool, bounds, pulse, filters, engine, inbox };
     path.start(&mut tasks, &stop)?;
     tasks.until_stopped(&mut stop).await?;
     tasks.finish(STOP_LIMIT).await

@@ -5,12 +5,7 @@
 //! A case is a seed and a list of operations; the same case gives the same trace. `VIDENTE_SIMULATIONS`
 //! is the number of random cases (500), `VIDENTE_SIMULATION_SEED` what they begin with (1),
 //! `VIDENTE_SIMULATION_TRACE=1` prints the trace of a case that fails.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a simulation fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it fails by panicking")]
 
 mod broker;
 mod case;

@@ -3,6 +3,7 @@
 
 mod error;
 mod feedback;
+mod health;
 mod micros;
 mod models;
 mod options;
@@ -24,8 +25,9 @@ use std::borrow::Cow;
 
 pub use error::{StoreError, Trouble};
 pub use feedback::StoredFeedback;
+pub use health::Health;
 pub use models::{ModelRow, NewModel, Origin, SavedModel};
-pub use page::{PageAnomaly, PageForecast, PageReading, SeriesPage};
+pub use page::{PageAnomaly, PageForecast, PageModel, PageReading, SeriesPage};
 pub(crate) use past::Past;
 pub use promotions::{Changed, ModelName, ProbationRow, PromotionRow, RolledBack};
 pub use restore::{SeriesRow, StoredReading, StoredState};
@@ -113,6 +115,17 @@ impl Store {
         match &self.inner {
             Inner::Postgres(pg) => pg.migrate().await,
             Inner::Sqlite(lite) => lite.migrate().await,
+        }
+    }
+
+    /// Makes room for what comes: in Postgres the partitions of the month of `now` and of the next.
+    ///
+    /// # Errors
+    /// If the database is away or too busy; a partition that is missing then is made with its first row.
+    pub async fn make_ahead(&self, now: i64) -> Result<(), StoreError> {
+        match &self.inner {
+            Inner::Postgres(pg) => pg.make_ahead(now).await,
+            Inner::Sqlite(_) => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde::Serialize;
+use serde_json::Value;
 use sqlx::types::Json;
 
 use super::micros::Micros;
@@ -24,6 +25,8 @@ pub struct SeriesPage {
     pub forecasts: Vec<PageForecast>,
     /// Those that had not ended before the first reading shown; oldest first.
     pub anomalies: Vec<PageAnomaly>,
+    /// The latest champions of its stream, newest first.
+    pub models: Vec<PageModel>,
 }
 
 /// A reading.
@@ -78,6 +81,55 @@ pub struct PageAnomaly {
     pub q95: Option<f64>,
 }
 
+/// A model that became champion of a stream.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PageModel {
+    /// `<stream>-<version>`.
+    pub name: String,
+    /// When it became champion, RFC 3339.
+    pub promoted_at: String,
+    /// `training`, `command` or `rollback`.
+    pub cause: String,
+    /// `probation`, `confirmed`, `rolled_back` or `superseded`.
+    pub status: String,
+    /// When its probation ended or the promotion was undone, RFC 3339.
+    pub ended_at: Option<String>,
+    /// The champion before it, if there was one.
+    pub previous: Option<String>,
+    /// Mean absolute error over the naive forecast's, when it was judged or else trained.
+    pub relative_error: Option<f64>,
+    /// Share of readings inside the 90 % interval then.
+    pub coverage: Option<f64>,
+}
+
+#[derive(sqlx::FromRow)]
+struct ModelColumns {
+    name: String,
+    promoted_at: Micros,
+    cause: String,
+    status: String,
+    ended_at: Option<Micros>,
+    previous: Option<String>,
+    metrics: Json<Value>,
+}
+
+impl From<ModelColumns> for PageModel {
+    fn from(row: ModelColumns) -> Self {
+        let ModelColumns { name, promoted_at, cause, status, ended_at, previous, metrics } = row;
+        let number = |name| metrics["judged"].get(name).or_else(|| metrics.get(name)).and_then(Value::as_f64);
+        PageModel {
+            name,
+            promoted_at: rfc3339(promoted_at),
+            cause,
+            status,
+            ended_at: ended_at.map(rfc3339),
+            previous,
+            relative_error: number("relative_error"),
+            coverage: number("coverage"),
+        }
+    }
+}
+
 #[derive(sqlx::FromRow)]
 struct ForecastRow {
     time: Micros,
@@ -114,6 +166,9 @@ const FORECASTS: &str = "select f.time, f.origin, f.step, coalesce(m.name, 'naiv
      order by f.origin, f.step";
 const ANOMALIES: &str = "select time, ended_at, kind, value, score, q05, q95 from anomalies \
      where series_id = $1 and (ended_at is null or ended_at >= $2) and time <= $3 order by time";
+const MODELS: &str = "select m.name, p.promoted_at, p.cause, p.status, p.ended_at, b.name as previous, m.metrics \
+     from promotions p join models m on m.id = p.model_id left join models b on b.id = p.previous_id \
+     where p.stream = $1 order by p.id desc limit 20";
 
 type SeriesColumns = (i64, String, Json<BTreeMap<String, String>>);
 type AnomalyColumns = (Micros, Option<Micros>, String, f64, Option<f64>, Option<f64>, Option<f64>);
@@ -152,6 +207,8 @@ impl Store {
             let mut readings: Vec<(Micros, f64, bool)> =
                 sqlx::query_as(READINGS).bind(id).bind(limit).bind(from).bind(to).fetch_all(pool).await?;
             readings.reverse();
+            let models: Vec<ModelColumns> =
+                sqlx::query_as(MODELS).bind(&stream).fetch_all(pool).await?;
             let mut page = SeriesPage {
                 series: key.to_owned(),
                 stream,
@@ -159,6 +216,7 @@ impl Store {
                 readings: Vec::new(),
                 forecasts: Vec::new(),
                 anomalies: Vec::new(),
+                models: models.into_iter().map(PageModel::from).collect(),
             };
             let Some(&(start, ..)) = readings.first() else { return Ok(Some(page)) };
             let newest: Option<Micros> =

@@ -98,6 +98,16 @@ impl Partitions {
         Ok(())
     }
 
+    /// Makes the partitions of the month of a time and of the one after, so that the first reading of a month
+    /// waits for nothing.
+    pub(super) async fn make_ahead(&self, conn: &mut PgConnection, now: i64) -> Result<(), StoreError> {
+        let next = Month(Month::of(now)?.0 + 1).start()?;
+        for table in [Table::Readings, Table::Forecasts] {
+            self.ensure(conn, table, &[now, next]).await?;
+        }
+        Ok(())
+    }
+
     /// Forgets everything: another daemon may have dropped partitions.
     pub(super) fn forget(&self) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();

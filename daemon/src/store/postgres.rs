@@ -79,7 +79,7 @@ impl PgStore {
         Ok(migrated?)
     }
 
-    async fn connect(&self) -> Result<PgConnection, StoreError> {
+    pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {
         let mut conn =
             tokio::time::timeout(Duration::from_secs(5), self.options.connect()).await.map_err(|_| {
                 StoreError::Unavailable(Trouble::Timeout, "no answer from the database within 5 s".into())
@@ -145,6 +145,11 @@ impl PgStore {
         }
     }
 
+    pub(super) async fn make_ahead(&self, now: i64) -> Result<(), StoreError> {
+        let mut conn = self.pool.acquire().await?;
+        self.partitions.make_ahead(&mut conn, now).await
+    }
+
     pub(super) async fn prune(&self, before: i64) -> Result<(), StoreError> {
         let mut conn = self.pool.acquire().await?;
         self.partitions.drop_before(&mut conn, before).await?;
@@ -157,7 +162,7 @@ impl PgStore {
 }
 
 /// Whether every migration of this version, and no other, has been applied.
-async fn up_to_date(conn: &mut PgConnection) -> Result<bool, StoreError> {
+pub(super) async fn up_to_date(conn: &mut PgConnection) -> Result<bool, StoreError> {
     let begun: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
         .fetch_one(&mut *conn)
         .await?;

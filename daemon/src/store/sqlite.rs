@@ -85,6 +85,25 @@ impl SqliteStore {
         &self.writer
     }
 
+    /// Its version, and whether the schema is that of this one; it must be writable.
+    pub(super) async fn version(&self) -> Result<(String, bool), StoreError> {
+        let version: String = sqlx::query_scalar("select sqlite_version()").fetch_one(&self.writer).await?;
+        self.writer.begin_with("begin immediate").await?.rollback().await?;
+        let begun: bool =
+            sqlx::query_scalar("select count(*) > 0 from sqlite_master where name = '_sqlx_migrations'")
+                .fetch_one(&self.writer)
+                .await?;
+        let applied: Vec<i64> = if begun {
+            sqlx::query_scalar("select version from _sqlx_migrations where success order by version")
+                .fetch_all(&self.writer)
+                .await?
+        } else {
+            Vec::new()
+        };
+        let current = MIGRATIONS.iter().map(|m| m.version).eq(applied);
+        Ok((format!("SQLite {version}"), current))
+    }
+
     pub(super) async fn migrate(&self) -> Result<(), StoreError> {
         Ok(MIGRATIONS.run(&self.writer).await?)
     }

@@ -23,6 +23,7 @@ use crate::config::{self, Config};
 use crate::message::{Message, Query, TrainerMessage};
 use crate::metrics::Metrics;
 use crate::record::ModelChange;
+use crate::reload::Live;
 use crate::store::{Store, Trigger};
 use crate::training::{self, Outcome};
 
@@ -50,8 +51,12 @@ pub struct StreamWatch {
 
 /// See the module.
 pub struct Trainer {
-    /// Configuration.
+    /// The configuration in force, streams by position.
     pub config: Arc<Config>,
+    /// Which of them are configured now.
+    pub active: Vec<bool>,
+    /// What follows it after a reload.
+    pub live: watch::Receiver<Live>,
     /// Where history comes from and models go.
     pub store: Store,
     /// The engine thread.
@@ -104,17 +109,20 @@ impl Trainer {
         running: &mut Option<Running>,
         giving_up: Arc<AtomicBool>,
     ) -> anyhow::Result<()> {
-        let streams = self.config.stream.clone();
         let mut schedule = Schedule::new(self).await;
         // This daemon runs none yet, so those of its name were cut off.
         self.end_runs_cut_off(training::daemon_owner(&self.config)).await;
-        for (position, stream) in streams.iter().enumerate() {
-            self.take_up_probation(position, stream).await;
+        for (position, stream) in self.streams() {
+            self.take_up_probation(position, &stream).await;
         }
+        self.note_runs().await;
         for look in 1_u64.. {
             self.wait(running, &mut schedule).await?;
+            self.follow_reload(&mut schedule).await;
+            let streams = self.streams();
             let watched = self.watch().await?;
-            for ((position, stream), watch) in streams.iter().enumerate().zip(&watched) {
+            for (position, stream) in &streams {
+                let (position, Some(watch)) = (*position, watched.get(*position)) else { continue };
                 // The store may have been away at the start.
                 if watch.probation.is_none() {
                     self.take_up_probation(position, stream).await;
@@ -129,13 +137,13 @@ impl Trainer {
             if look % LOOKS_PER_NOTE == 0 {
                 self.note_probations().await;
                 self.end_runs_cut_off("").await;
+                self.note_runs().await;
             }
             // By turns, so that one stream whose runs take long does not keep the others waiting for ever.
-            let turns = (0..streams.len()).map(|k| (self.next + k) % streams.len().max(1));
-            for position in turns.collect::<Vec<_>>() {
-                let (Some(stream), Some(watch)) = (streams.get(position), watched.get(position)) else {
-                    continue;
-                };
+            let next = self.next;
+            let (before, from) = streams.split_at(streams.partition_point(|(position, _)| *position < next));
+            for (position, stream) in from.iter().chain(before) {
+                let (position, Some(watch)) = (*position, watched.get(*position)) else { continue };
                 if running.is_none()
                     && let Some(trigger) = schedule.trigger(self, position, stream, watch).await
                 {
@@ -145,6 +153,29 @@ impl Trainer {
             }
         }
         Ok(())
+    }
+
+    /// Positions and settings of the streams that are configured now.
+    fn streams(&self) -> Vec<(usize, config::Stream)> {
+        let all = self.config.stream.iter().enumerate().zip(&self.active);
+        all.filter(|(_, active)| **active).map(|((position, stream), _)| (position, stream.clone())).collect()
+    }
+
+    /// Goes by the configuration of a reload, if there was one.
+    async fn follow_reload(&mut self, schedule: &mut Schedule) {
+        let Live { config, active, installed } = match self.live.has_changed() {
+            Ok(true) => self.live.borrow_and_update().clone(),
+            // Nobody reloads any more.
+            Ok(false) | Err(_) => return,
+        };
+        let known = self.config.stream.len();
+        self.installed.extend(installed.get(known..).unwrap_or_default());
+        self.config = config;
+        self.active = active;
+        schedule.follow_reload(self).await;
+        for (position, stream) in self.streams().iter().filter(|(position, _)| *position >= known) {
+            self.take_up_probation(*position, stream).await;
+        }
     }
 
     /// Waits for the next look, or for the run under way to end, and brings its model in.
@@ -244,7 +275,23 @@ impl Trainer {
             Err(error) => tracing::warn!(stream = %stream.name, "training {status}: {error:#}"),
         }
         self.metrics.training_runs.with_label_values(&[stream.name.as_str(), status]).inc();
+        self.note_runs().await;
         status
+    }
+
+    /// Shows in the metrics when runs come and when the latest ones were, those of `vidente train` included.
+    async fn note_runs(&self) {
+        let every = self.config.training.every.map_or(0.0, |every| every.as_secs_f64());
+        self.metrics.training_interval.set(every);
+        for (position, stream) in self.streams() {
+            match self.store.last_training_run(&stream.name).await {
+                Ok(Some(began)) => self.metrics.stream(position).last_success.set(began as f64 / 1e6),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(stream = %stream.name, "cannot look for training runs: {error}")
+                }
+            }
+        }
     }
 
     /// Ends the rows of runs that nobody runs any more: those of an owner, and those of which nothing was

@@ -33,6 +33,22 @@ impl Schedule {
         Schedule { streams }
     }
 
+    /// After a reload: new streams, and another `every`.
+    pub(super) async fn follow_reload(&mut self, trainer: &Trainer) {
+        for (position, stream) in trainer.config.stream.iter().enumerate().skip(self.streams.len()) {
+            self.streams.push(Due {
+                at: first_due(trainer, position, stream).await,
+                last: None,
+                newest: None,
+            });
+        }
+        // A shorter time between runs counts from now on; a longer one from the next run.
+        if let Some(every) = trainer.config.training.every {
+            let latest = Instant::now() + every;
+            self.streams.iter_mut().for_each(|due| due.at = due.at.min(latest));
+        }
+    }
+
     /// What makes a run of a stream begin now, if anything does.
     pub(super) async fn trigger(
         &mut self,

@@ -64,6 +64,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All that [`Outcome::status`] can say.
+    pub const STATUSES: [&str; 5] = ["succeeded", "rejected", "skipped", "interrupted", "failed"];
+
     /// As in `training_runs.status` and the label of `vidente_training_runs_total`.
     #[must_use]
     pub fn status(result: &anyhow::Result<Outcome>) -> &'static str {

@@ -38,7 +38,7 @@ impl Engine {
     #[must_use]
     pub fn problem(&self, handle: SeriesHandle) -> Problem {
         self.slots.get(handle as usize).map_or_else(Problem::default, |slot| Problem {
-            value: slot.series.abnormal_since(),
+            value: slot.series.flagged_since(),
             silence: slot.arrivals.silent_since,
         })
     }

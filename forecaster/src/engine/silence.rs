@@ -69,6 +69,13 @@ pub(super) struct Arrivals {
     before: Option<Timestamp>,
 }
 
+impl Arrivals {
+    /// Takes a moment for an arrival.
+    pub(super) fn hear(&mut self, now: Timestamp) {
+        self.heard = Some(now);
+    }
+}
+
 /// Which series to look at, and when: all in one row of numbers, so that a tick over very many
 /// series touches little more than that.
 #[derive(Debug, Default)]
@@ -82,6 +89,11 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn add(&mut self) {
         self.due.push(NEVER);
+    }
+
+    /// Adds those of another, behind its own.
+    pub(super) fn absorb(&mut self, other: Watch) {
+        self.due.extend(other.due);
     }
 
     /// Looks at a series at the next tick.
@@ -138,6 +150,12 @@ impl Engine {
         if let Some(slot) = self.slots.get_mut(handle as usize) {
             slot.arrivals.silent_since = Some(since);
         }
+    }
+
+    /// When the silence that a series is in began: when its next reading was due.
+    #[must_use]
+    pub fn silent_since(&self, handle: SeriesHandle) -> Option<Timestamp> {
+        self.slots.get(handle as usize)?.arrivals.silent_since
     }
 
     /// Nothing could be heard until now: what was not heard before is no silence.

@@ -36,7 +36,7 @@ impl Inlet {
         let task = tokio::spawn(run_inlet(
             TcpLink::open(&config, Role::In).unwrap(),
             config,
-            filters,
+            watch::channel(filters).1,
             Intake {
                 engine: tx,
                 acks: acked,

@@ -36,6 +36,7 @@ impl Outlet {
                 payload: n.to_string().into_bytes(),
                 retain: true,
                 stream: 0,
+                series: None,
                 kind,
                 arrived: Some(Instant::now()),
             })
@@ -149,6 +150,7 @@ async fn what_no_broker_takes_is_dropped_and_the_rest_goes_on() {
             payload: vec![b'x'; bytes],
             retain: true,
             stream: 0,
+            series: None,
             kind: Kind::Forecast,
             arrived: None,
         };

@@ -44,6 +44,7 @@ on_both!(
     readings_of_any_time_are_welcome,
     pruning_keeps_what_is_newer,
     a_page_shows_the_newest_readings,
+    a_page_names_the_champions_of_its_stream,
     forecasts_are_joined_with_what_came,
     hostile_labels_do_not_fail_a_batch,
     history_and_counts_of_a_stream,

@@ -151,6 +151,32 @@ pub(super) async fn history_and_counts_of_a_stream(t: Scratch) {
     assert_eq!(t.store.newest("climate").await.unwrap(), Some(T0 + 2));
 }
 
+pub(super) async fn a_page_names_the_champions_of_its_stream(t: Scratch) {
+    two_series(&t.store).await;
+    let trained =
+        NewModel { metrics: json!({"relative_error": 0.9, "coverage": 0.8}), ..model("climate", 1) };
+    let judged = json!({"relative_error": 0.5, "judged": {"relative_error": 0.75, "coverage": 0.875}});
+    let judged = NewModel { metrics: judged, ..model("climate", 2) };
+    let elsewhere = t.store.save_model(&model("power", 1)).await.unwrap();
+    assert!(t.store.promote(promotion(elsewhere.id, None)).await.unwrap());
+    let first = t.store.save_model(&trained).await.unwrap();
+    let second = t.store.save_model(&judged).await.unwrap();
+    assert_eq!(t.store.series_page("climate/a/value", 10).await.unwrap().unwrap().models, []);
+    for (id, at) in [(first.id, T0), (second.id, T0 + MINUTE)] {
+        assert!(t.store.promote(Promotion { at, ..promotion(id, None) }).await.unwrap());
+    }
+    let models = t.store.series_page("climate/a/value", 10).await.unwrap().unwrap().models;
+    let shown = |m: &PageModel| (m.name.clone(), m.previous.clone(), m.relative_error, m.coverage);
+    let (one, two) = ("climate-1".to_owned(), "climate-2".to_owned());
+    assert_eq!(
+        models.iter().map(shown).collect::<Vec<_>>(),
+        [(two, Some(one.clone()), Some(0.75), Some(0.875)), (one, None, Some(0.9), Some(0.8))]
+    );
+    assert_eq!((models[0].status.as_str(), models[0].ended_at.as_ref()), ("probation", None));
+    assert_eq!((models[1].cause.as_str(), models[1].status.as_str()), ("training", "superseded"));
+    assert_eq!(models[1].promoted_at, "2026-11-23T10:00:00Z");
+}
+
 pub(super) async fn hostile_labels_do_not_fail_a_batch(t: Scratch) {
     let mut hostile = series(0, "climate/a/value");
     hostile.labels = [("si\0te".to_owned(), "\0'; drop table series; --\"\\u0000\u{202e}".to_owned())].into();
