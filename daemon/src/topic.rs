@@ -346,10 +346,25 @@ impl Outputs {
             || [ANOMALY_PREFIX, REQUEST_PREFIX, RESPONSE_PREFIX, PROBLEM_PREFIX]
                 .iter()
                 .any(|prefix| topic.starts_with(prefix))
-            || self.discovery.as_ref().is_some_and(|prefix| topic.starts_with(prefix.as_str()))
+            || self.discovery(topic).is_some_and(|rest| {
+                // Other topics there may be of states, which Home Assistant publishes below the same prefix.
+                rest == "status" || (rest.starts_with("device/") && rest.ends_with("/config"))
+            })
             || topic
                 .strip_prefix(before.as_str())
                 .is_some_and(|t| t.strip_suffix(after.as_str()).is_some_and(|key| !key.is_empty()))
+    }
+
+    /// What follows the prefix of discovery in a topic, if it begins with that.
+    fn discovery<'t>(&self, topic: &'t str) -> Option<&'t str> {
+        topic.strip_prefix(self.discovery.as_deref()?)
+    }
+
+    /// Whether something may be published on a topic because somebody asks for it: not on our own topics, nor
+    /// where Home Assistant takes it for an announcement.
+    #[must_use]
+    pub fn is_free(&self, topic: &str) -> bool {
+        !self.is_own(topic) && self.discovery(topic).is_none()
     }
 }
 

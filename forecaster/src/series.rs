@@ -1,9 +1,11 @@
 //! One series: what is remembered of it, and how a reading becomes a forecast.
 
+mod feedback;
+
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Lanes, MEAN};
-use crate::anomaly::{Change, Detector, Episode, Taught, Tuned};
+use crate::anomaly::{Change, Detector, Episode};
 use crate::engine::StreamSpec;
 use crate::features::FEATURES;
 use crate::kernel::Scratch;
@@ -168,29 +170,6 @@ impl Series {
         self.follow(reading, spec, model, true, room);
         self.steps(spec, room, steps);
         outcome
-    }
-
-    /// As [`Episode::teach`].
-    pub(crate) fn teach(
-        &mut self,
-        time: Option<Timestamp>,
-        anomaly: bool,
-        spec: &StreamSpec,
-    ) -> Option<Tuned> {
-        self.episode.teach(time, anomaly, self.local.interval(spec.interval), &spec.anomaly)
-    }
-
-    /// As [`Episode::teach_again`].
-    pub(crate) fn teach_again(&mut self, evidence: f64, anomaly: bool) {
-        self.episode.teach_again(evidence, anomaly);
-    }
-
-    pub(crate) fn taught(&self) -> &Taught {
-        self.episode.taught()
-    }
-
-    pub(crate) fn set_taught(&mut self, taught: Taught) {
-        self.episode.set_taught(taught);
     }
 
     fn assess(

@@ -137,7 +137,7 @@ fn rights_and_limits_of_broker_and_store_are_named() -> Result<()> {
     found(&findings, "fail", "broker", &["vidente/doctor", "write vidente/#"])?;
     found(&findings, "warn", "broker", &["no retained messages"])?;
     found(&findings, "warn", "broker", &["5000 bytes", "mqtt.max_packet_bytes"])?;
-    found(&findings, "fail", "store", &["readings: insert", "roles.sql"])?;
+    found(&findings, "fail", "store", &["readings: insert", "feedback: insert", "roles.sql"])?;
     found(&findings, "warn", "store", &["limits.max_series is 1"])?;
     Ok(())
 }

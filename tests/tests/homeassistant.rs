@@ -347,6 +347,30 @@ fn names_of_all_kinds_make_valid_ids_and_topics() -> Result<()> {
     daemon.stop()
 }
 
+/// Home Assistant publishes states below the prefix of its discovery.
+#[test]
+fn states_below_the_prefix_are_readings_all_the_same() -> Result<()> {
+    let rig = Rig::new(Store::Sqlite)?;
+    let settings = Settings {
+        rest: "[[stream]]\nname = \"house\"\ntopic = \"homeassistant/{domain}/{entity}/state\"\n\
+               payload = \"homeassistant\"\n[training]\nevery = \"off\"\n[homeassistant]\ndiscovery = true\n"
+            .to_owned(),
+        ..Settings::climate()
+    };
+    let mut daemon = rig.daemon(&settings)?;
+    daemon.wait_log(&["listening to vidente/request/#"])?;
+    Feed::message(&rig.broker, "homeassistant/sensor/hall/state", b"21.5", false)?;
+    daemon.wait_stored(1)?;
+    assert!(devices(&rig.broker, 2)?.contains_key("house/sensor/hall/value"));
+    // An answer there would be taken for an announcement.
+    let said = json!({ "response_topic": "homeassistant/sensor/forged/config" }).to_string();
+    Feed::message(&rig.broker, "vidente/request/series", said.as_bytes(), false)?;
+    daemon.wait_metrics("the refusal", |m| {
+        m.sum("vidente_requests_total", &["outcome=\"forbidden_response_topic\""]) == 1.0
+    })?;
+    daemon.stop()
+}
+
 #[test]
 fn announcements_are_no_readings() -> Result<()> {
     let rig = Rig::new(Store::Sqlite)?;

@@ -192,7 +192,7 @@ impl Desk {
         let foreign = || {
             let live = self.live.borrow();
             let ingested = live.streams().any(|(_, stream)| stream.topic.matches(topic).is_some());
-            !ingested && !Outputs::of(&live.config).is_own(topic)
+            !ingested && Outputs::of(&live.config).is_free(topic)
         };
         fit && (ours || foreign())
     }

@@ -35,7 +35,7 @@ use desk::Desk;
 use ear::Ear;
 
 /// Messages that wait to be published.
-const POSTS: usize = 64;
+const POSTS: usize = 16;
 
 /// What the control connection subscribes to; nothing if the configuration asks for none.
 pub(crate) fn filters(config: &Config) -> Vec<String> {

@@ -87,13 +87,14 @@ async fn look(mqtt: &Mqtt, filters: &[String], topic: &str) -> Result<Granted> {
                 let all = filters.iter().map(|filter| Filter::new(filter, qos));
                 let name = std::iter::once(Filter::new(NAME, QoS::AtMostOnce));
                 client.try_subscribe_many(all.chain(name)).context("subscribing")?;
-                // More than it takes would end the connection; at 0 it does not answer.
-                published = granted.max_qos == Some(0);
-                let qos = if published { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-                client.try_publish(topic, qos, false, "doctor").context("publishing")?;
             }
             Event::Incoming(Packet::SubAck(ack)) => {
                 subscribed = true;
+                // Not before: should the connection end, it is clear over what. More than it takes would end the
+                // connection; at 0 it does not answer.
+                published = granted.max_qos == Some(0);
+                let qos = if published { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+                client.try_publish(topic, qos, false, "doctor").context("publishing")?;
                 for (filter, code) in filters.iter().zip(ack.return_codes) {
                     if !matches!(code, SubscribeReasonCode::Success(_)) {
                         granted.refused.push((filter.clone(), format!("{code:?}")));

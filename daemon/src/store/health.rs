@@ -10,7 +10,8 @@ const RIGHTS: &str = "select t.name || ': ' || r.name \
     from (values ('series', 'select, insert'), ('readings', 'select, insert'), ('forecasts', 'select, insert'), \
                  ('anomalies', 'select, insert, update, delete'), \
                  ('series_state', 'select, insert, update, delete'), ('models', 'select, insert, update'), \
-                 ('promotions', 'select, insert, update'), ('training_runs', 'select, insert, update')) \
+                 ('promotions', 'select, insert, update'), ('feedback', 'select, insert'), \
+                 ('training_runs', 'select, insert, update')) \
          as t (name, rights), \
          lateral unnest(string_to_array(t.rights, ', ')) as r (name) \
     where not has_table_privilege(t.name, r.name) \

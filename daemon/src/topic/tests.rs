@@ -74,6 +74,25 @@ fn own_topics_are_known() {
     assert!(!outputs.is_own("out//next"), "the key is never empty");
 }
 
+#[test]
+fn announcements_are_own_and_what_else_is_below_their_prefix_is_neither_own_nor_free() {
+    let text =
+        "[[stream]]\nname = 'a'\ntopic = 'a/{x}'\n[homeassistant]\ndiscovery = true\nprefix = 'ha/x'\n";
+    let outputs = Outputs::of(&Config::parse(text).unwrap());
+    for (topic, own, free) in [
+        ("ha/x/device/some_id/config", true, false),
+        ("ha/x/status", true, false),
+        ("ha/x/sensor/hall/state", false, false),
+        ("ha/x/device/hall/state", false, false),
+        ("ha/xy", false, true),
+        ("vidente/response/x", true, false),
+        ("elsewhere", false, true),
+    ] {
+        assert_eq!((outputs.is_own(topic), outputs.is_free(topic)), (own, free), "{topic}");
+    }
+    assert!(Outputs::new("out/{series}").is_free("ha/x/status"), "where nothing is announced");
+}
+
 /// MQTT's own matching, level by level.
 fn reference(filter: &str, topic: &str) -> bool {
     let (f, t): (Vec<&str>, Vec<&str>) = (filter.split('/').collect(), topic.split('/').collect());
