@@ -242,10 +242,36 @@ impl Request {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(kind: &str, body: &str) -> (Return, Result<Question, Refusal>) {
         Request::new(kind, body.as_bytes().to_vec(), None).read()
+    }
+
+    proptest! {
+        /// Whatever comes is understood or refused, and nobody gets more than the most.
+        #[test]
+        fn any_body_is_read_within_bounds(
+            kind in "forecast|history|series|feedback|[a-z]{0,3}",
+            body in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..200),
+                any::<(u64, u64, String)>().prop_map(|(limit, offset, search)| {
+                    json!({ "search": search, "limit": limit, "offset": offset }).to_string().into_bytes()
+                }),
+                any::<(u64, String)>().prop_map(|(limit, series)| {
+                    json!({ "series": series, "limit": limit }).to_string().into_bytes()
+                }),
+            ],
+        ) {
+            match Request::new(&kind, body, None).read().1 {
+                Ok(Question::History { limit, .. }) => prop_assert!(limit <= MAX_HISTORY),
+                Ok(Question::Series(list)) => prop_assert!(list.limit <= PAGE),
+                Ok(_) => {}
+                Err(refusal) => prop_assert!(!refusal.answer().is_empty()),
+            }
+        }
     }
 
     #[test]
