@@ -87,10 +87,6 @@ async fn look(mqtt: &Mqtt, filters: &[String], topic: &str) -> Result<Granted> {
                 let all = filters.iter().map(|filter| Filter::new(filter, qos));
                 let name = std::iter::once(Filter::new(NAME, QoS::AtMostOnce));
                 client.try_subscribe_many(all.chain(name)).context("subscribing")?;
-                // More than it takes would end the connection; at 0 it does not answer.
-                published = granted.max_qos == Some(0);
-                let qos = if published { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-                client.try_publish(topic, qos, false, "doctor").context("publishing")?;
             }
             Event::Incoming(Packet::SubAck(ack)) => {
                 subscribed = true;
@@ -99,6 +95,11 @@ async fn look(mqtt: &Mqtt, filters: &[String], topic: &str) -> Result<Granted> {
                         granted.refused.push((filter.clone(), format!("{code:?}")));
                     }
                 }
+                // Only now: a broker that ends the connection over it can take the answer above with it.
+                // A higher quality than the broker's would end the connection; at 0 it does not answer.
+                published = granted.max_qos == Some(0);
+                let qos = if published { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+                client.try_publish(topic, qos, false, "doctor").context("publishing")?;
             }
             Event::Incoming(Packet::PubAck(ack)) => {
                 published = true;
