@@ -68,10 +68,12 @@ async fn look(mqtt: &Mqtt, filters: &[String], topic: &str) -> Result<Granted> {
         };
         let event = match event {
             Ok(event) => event,
-            // mosquitto 2.0 does so over a publication that it denies, where max_inflight_messages is 0.
-            Err(error) if subscribed && !published => {
-                granted.unpublished =
-                    Some(format!("and ends the connection: {}", super::link::failure_v5(&error)));
+            // mosquitto 2.0 does so over a publication that it denies, with or without an answer before.
+            Err(error) if subscribed => {
+                if !published {
+                    granted.unpublished =
+                        Some(format!("and ends the connection: {}", super::link::failure_v5(&error)));
+                }
                 return Ok(granted);
             }
             Err(error) => bail!("{}", super::link::failure_v5(&error)),
