@@ -62,6 +62,7 @@ fn each_problem_is_found_alone() {
         ("[forecast]\ntopic = 'f/+/{series}'", "forecast.topic: \"f/+/{series}\" cannot be published on"),
         ("[forecast]\ntopic = '{series}'", "forecast.topic: \"{series}\" has no level of its own"),
         ("[forecast]\ntopic = '{site}/{series}'", "forecast.topic: \"{site}/{series}\" holds braces besides"),
+        ("[forecast]\ntopic = 'b/{series}'", "stream[0].topic: all topics of \"b/+\" are Vidente's own"),
         ("[model]\nnonlinearity = 'tanh'", "model.nonlinearity: is for cell = \"rnn\" only"),
         ("[model]\ncell = 'gru'\nnonlinearity = 'relu'", "model.nonlinearity: is for cell = \"rnn\" only"),
         ("[model]\nhidden = 0", "model.hidden: 0 is not from 1 to 256"),
