@@ -61,12 +61,14 @@ pub struct Effects {
     pub outgoing: Vec<Outgoing>,
 }
 
-/// Rows of readings and forecasts that may come together before they are handed on.
-const ROWS: usize = 4096;
+/// Rows of readings and forecasts, and messages, that may come together before they are handed on.
+const MANY: usize = 4096;
 
 impl Effects {
     fn are_many(&self) -> bool {
-        self.batch.readings.series.len() + self.batch.forecasts.series.len() > ROWS
+        // Of readings that are not stored there are messages alone.
+        let rows = self.batch.readings.series.len() + self.batch.forecasts.series.len();
+        rows + self.outgoing.len() > MANY
     }
 }
 
@@ -80,8 +82,8 @@ pub struct Ingest {
     /// Routes of the topics that have series, a route for each stream that the topic matches.
     routes: HashMap<String, Vec<Route>>,
     outputs: Outputs,
-    /// What a reload has changed: messages on these topics may still be on their way.
-    former: Vec<Outputs>,
+    /// What a reload has changed, and until when messages on these topics may still be on their way.
+    former: Vec<(Outputs, Timestamp)>,
     retain: bool,
     max_series: usize,
     metrics: Arc<Metrics>,
@@ -168,7 +170,9 @@ impl Ingest {
             self.routes.insert(packet.topic.clone(), routes);
             return;
         }
-        if self.former.iter().chain([&self.outputs]).any(|outputs| outputs.is_own(&packet.topic)) {
+        let arrived = self.steady.at(packet.arrived);
+        let former = self.former.iter().filter(|(_, until)| arrived < *until).map(|(outputs, _)| outputs);
+        if former.chain([&self.outputs]).any(|outputs| outputs.is_own(&packet.topic)) {
             return;
         }
         let mut routes: Vec<Route> =

@@ -135,26 +135,35 @@ fn messages_that_make_many_rows_wait_at_the_broker() -> Result<()> {
     Ok(())
 }
 
-/// A message of half a megabyte that holds 30,000 readings with twelve forecasts each: 37 MB of rows.
-#[test]
-fn one_message_of_many_readings_is_taken_in_parts() -> Result<()> {
-    const LINES: usize = 30_000;
-    let rig = Rig::new(Store::Postgres)?;
-    let settings = Settings {
+/// Lines in a message of half a megabyte, which make 37 MB of rows.
+const LINES: usize = 30_000;
+
+/// Readings with twelve forecasts each.
+fn lines() -> Settings {
+    Settings {
         rest: "[[stream]]\nname = \"lines\"\ntopic = \"sensors/{site}/{device}/climate\"\npayload = \"influx\"\n\
                precision = \"s\"\ninterval = \"60s\"\nhorizon = 12\n[training]\nevery = \"off\"\n"
             .to_owned(),
         ..Settings::climate()
-    };
-    let mut daemon = rig.daemon(&settings)?;
-    for message in 0..4 {
-        let mut lines = String::new();
-        for n in 0..LINES {
-            let reading = Reading { series: 0, position: message * LINES + n };
-            lines += &format!("m f={n} {}\n", reading.time() - 60_000_000);
-        }
-        Feed::message(&rig.broker, &Feed::topic(0), lines.as_bytes(), false)?;
     }
+}
+
+/// Publishes a message of many readings.
+fn publish_lines(rig: &Rig, message: usize) -> Result<()> {
+    let mut lines = String::new();
+    for n in 0..LINES {
+        let reading = Reading { series: 0, position: message * LINES + n };
+        lines += &format!("m f={n} {}\n", reading.time() - 60_000_000);
+    }
+    Feed::message(&rig.broker, &Feed::topic(0), lines.as_bytes(), false)
+}
+
+#[test]
+fn one_message_of_many_readings_is_taken_in_parts() -> Result<()> {
+    let rig = Rig::new(Store::Postgres)?;
+    let settings = lines();
+    let mut daemon = rig.daemon(&settings)?;
+    (0..4).try_for_each(|message| publish_lines(&rig, message))?;
     wait_until("all to be stored", LONG, || Ok(daemon.metrics()?.stored() >= (4 * LINES) as f64))?;
     within_memory(daemon.id())?;
     daemon.stop()?;
@@ -162,4 +171,27 @@ fn one_message_of_many_readings_is_taken_in_parts() -> Result<()> {
     assert_eq!(database.int("select count(*) from readings")?, 4 * LINES as i64);
     assert_eq!(database.int("select count(distinct origin) from forecasts")?, 4 * LINES as i64 - 1);
     Ok(())
+}
+
+/// At QoS 0 the broker does not wait: with the store away all is forecast from, little is stored.
+#[test]
+fn messages_of_many_readings_that_find_no_room_take_no_memory() -> Result<()> {
+    const MESSAGES: usize = 12;
+    let mut rig = Rig::new(Store::Postgres)?;
+    let settings = Settings { qos: 0, spool: "max_bytes = 0".to_owned(), ..lines() };
+    let mut daemon = rig.daemon(&settings)?;
+    if let Some(postgres) = &mut rig.postgres {
+        postgres.kill()?;
+    }
+    for message in 0..MESSAGES {
+        publish_lines(&rig, message)?;
+    }
+    let all = (MESSAGES * LINES) as f64;
+    let metrics = daemon.wait_metrics("all to be settled", |m| {
+        let waiting = m.sum("vidente_store_queue_readings", &[]);
+        m.received() == all && waiting + m.rejected(Some("store_full")) == all
+    })?;
+    assert!(metrics.rejected(Some("store_full")) > all / 2.0, "{metrics:?}");
+    within_memory(daemon.id())?;
+    daemon.kill()
 }

@@ -65,10 +65,21 @@ fn what_is_said_to_be_the_default_is() {
 /// A key without a default that had one would be documented wrongly: leaving it out is the same as nothing else.
 #[test]
 fn keys_without_a_default_are_absent_by_default() {
-    let shown = format!("{:?}", Config::parse(STREAM).unwrap());
+    let shown = format!("{:#?}", Config::parse(STREAM).unwrap());
+    let (mut absent, mut within) = (BTreeSet::new(), Vec::new());
+    for line in shown.lines().map(str::trim) {
+        let (name, value) = line.split_once(": ").unwrap_or(("", line));
+        if value.ends_with(['{', '[', '(']) {
+            within.push(name);
+        } else if line.starts_with(['}', ']', ')']) {
+            within.pop();
+        } else if value == "None," {
+            let path = within.iter().chain([&name]).filter(|name| !name.is_empty());
+            absent.insert(path.copied().collect::<Vec<_>>().join("."));
+        }
+    }
     for (key, _) in rows().iter().filter(|(_, default)| *default == "none") {
-        let name = key.rsplit('.').next().unwrap();
-        assert!(shown.contains(&format!("{name}: None")), "{key}");
+        assert!(absent.contains(*key), "{key} is not among {absent:?}");
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Cell, Config, Forecast, Http, Mqtt, Store, anomaly, homeassistant, s
 use crate::secret::Secret;
 use crate::store::postgres_url_problem;
 use crate::tls;
-use crate::topic::{PROBLEM_PREFIX, REQUEST_PREFIX, RESPONSE_PREFIX, SERIES_PLACEHOLDER};
+use crate::topic::{Outputs, PROBLEM_PREFIX, REQUEST_PREFIX, RESPONSE_PREFIX, SERIES_PLACEHOLDER};
 
 /// Largest packet that MQTT can express.
 const MQTT_MAX_PACKET: usize = 268_435_455;
@@ -108,7 +108,11 @@ impl Config {
                 format!("\"{}\" is taken by another stream; names must differ", s.name),
             );
         }
+        let before = problems.0.len();
         forecast(&self.forecast, &mut problems);
+        if problems.0.len() == before {
+            own_topics(self, &mut problems);
+        }
         problems.unless(
             self.model.cell == Cell::Rnn || self.model.nonlinearity.is_none(),
             "model.nonlinearity",
@@ -275,6 +279,23 @@ fn http(http: &Http, problems: &mut Problems) {
             !name.is_empty() && !name.contains([':', '/', '*']),
             "http.allowed_hosts",
             format!("\"{name}\" is no name of a host; write it without scheme and port"),
+        );
+    }
+}
+
+/// A stream all of whose messages would be taken for Vidente's own hears nothing.
+fn own_topics(config: &Config, problems: &mut Problems) {
+    let outputs = Outputs::new(&config.forecast.topic);
+    for (i, stream) in config.stream.iter().enumerate() {
+        let filter = stream.topic.filter();
+        problems.unless(
+            !outputs.is_own(&filter),
+            format!("stream[{i}].topic"),
+            format!(
+                "all topics of \"{filter}\" are Vidente's own outputs (forecast.topic is \"{}\"), which are never \
+                 taken in; change one of them",
+                config.forecast.topic
+            ),
         );
     }
 }

@@ -1,5 +1,7 @@
 //! Another configuration while readings come: what it does not change goes on as if nothing had been.
 
+use forecaster::{SECOND, Timestamp};
+
 use super::{Effects, Ingest, StreamPath};
 use crate::catalog::Catalog;
 use crate::clock;
@@ -11,16 +13,19 @@ use crate::restore::Restored;
 use crate::topic::Outputs;
 use crate::training;
 
+/// How long messages on an output of before may take to come back from the broker.
+const ON_THEIR_WAY: i64 = 60 * SECOND;
+
 impl Ingest {
     /// Goes by another configuration from the next message on.
     pub fn reload(&mut self, reload: Reload, effects: &mut Effects) {
         let Reload { config, active, restored, .. } = reload;
         let outputs = Outputs::of(&config);
+        let now = self.steady.at(clock::steady());
+        self.former.retain(|(_, until)| now < *until);
         if outputs != self.outputs {
             let former = std::mem::replace(&mut self.outputs, outputs);
-            if !self.former.contains(&former) {
-                self.former.push(former);
-            }
+            self.former.push((former, Timestamp(now.0 + ON_THEIR_WAY)));
         }
         if let Some(restored) = restored {
             self.absorb(restored, effects);
@@ -28,7 +33,6 @@ impl Ingest {
         self.catalog.set_outputs(&self.outputs);
         self.retain = config.forecast.retain;
         self.max_series = config.limits.max_series;
-        let now = self.steady.at(clock::steady());
         for (stream, settings) in config.stream.iter().enumerate() {
             let was_active = self.streams.get(stream).is_some_and(|path| path.active);
             let is_active = active.get(stream).copied().unwrap_or_default();

@@ -68,7 +68,7 @@ async fn look(mqtt: &Mqtt, filters: &[String], topic: &str) -> Result<Granted> {
         };
         let event = match event {
             Ok(event) => event,
-            // mosquitto 2.0 does so over a publication that it denies, where max_inflight_messages is 0.
+            // mosquitto 2.0 does so over a publication that it denies, with or without an answer before.
             Err(error) if subscribed => {
                 if !published {
                     granted.unpublished =
@@ -92,16 +92,16 @@ async fn look(mqtt: &Mqtt, filters: &[String], topic: &str) -> Result<Granted> {
             }
             Event::Incoming(Packet::SubAck(ack)) => {
                 subscribed = true;
-                // Not before: should the connection end, it is clear over what. More than it takes would end the
-                // connection; at 0 it does not answer.
-                published = granted.max_qos == Some(0);
-                let qos = if published { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-                client.try_publish(topic, qos, false, "doctor").context("publishing")?;
                 for (filter, code) in filters.iter().zip(ack.return_codes) {
                     if !matches!(code, SubscribeReasonCode::Success(_)) {
                         granted.refused.push((filter.clone(), format!("{code:?}")));
                     }
                 }
+                // Only now: a broker that ends the connection over it can take the answer above with it.
+                // A higher quality than the broker's would end the connection; at 0 it does not answer.
+                published = granted.max_qos == Some(0);
+                let qos = if published { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+                client.try_publish(topic, qos, false, "doctor").context("publishing")?;
             }
             Event::Incoming(Packet::PubAck(ack)) => {
                 published = true;

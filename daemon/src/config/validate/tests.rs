@@ -73,6 +73,7 @@ fn each_problem_is_found_alone() {
         ("[homeassistant]\nprefix = 'vidente/ha'", "homeassistant.prefix:"),
         ("[homeassistant]\nexpire_after = '59s'", "homeassistant.expire_after: is less than a minute"),
         ("[forecast]\ntopic = '{site}/{series}'", "forecast.topic: \"{site}/{series}\" holds braces besides"),
+        ("[forecast]\ntopic = 'b/{series}'", "stream[0].topic: all topics of \"b/+\" are Vidente's own"),
         ("[model]\nnonlinearity = 'tanh'", "model.nonlinearity: is for cell = \"rnn\" only"),
         ("[model]\ncell = 'gru'\nnonlinearity = 'relu'", "model.nonlinearity: is for cell = \"rnn\" only"),
         ("[model]\nhidden = 0", "model.hidden: 0 is not from 1 to 256"),

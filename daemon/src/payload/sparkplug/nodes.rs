@@ -9,8 +9,9 @@ use crate::topic::MAX_KEY;
 /// Edge nodes that are remembered, and bytes of what all have said together.
 const NODES: usize = 10_000;
 const BYTES: usize = 32 << 20;
-/// Bytes that a metric takes beside its name, in two tables.
+/// Bytes that a metric takes beside its name and unit, in two tables, and a device beside its name.
 const METRIC: usize = 128;
+const DEVICE: usize = 256;
 /// A node is asked for its births at most this often, in microseconds; each time in vain doubles it, up to
 /// about an hour.
 const ASK_EVERY: u64 = 10_000_000;
@@ -41,7 +42,7 @@ impl Device {
     }
 
     pub(super) fn add(&mut self, name: &str, alias: Option<u64>, described: Described) {
-        self.bytes += name.len() + METRIC;
+        self.bytes += name.len() + described.unit.as_ref().map_or(0, |unit| unit.len()) + METRIC;
         let name: Arc<str> = name.into();
         if let Some(alias) = alias {
             self.aliases.insert(alias, name.clone());
@@ -119,8 +120,9 @@ impl Nodes {
     }
 
     /// A device, or the node itself, was born. What is too much is not remembered.
-    pub(super) fn born(&mut self, node: &str, device: &str, born: Device) {
+    pub(super) fn born(&mut self, node: &str, device: &str, mut born: Device) {
         self.forget(node, Some(device));
+        born.bytes += device.len() + DEVICE;
         let bytes = born.bytes;
         if device.len() > MAX_KEY || self.bytes + bytes > BYTES {
             return self.too_much(node);

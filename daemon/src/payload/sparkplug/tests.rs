@@ -256,18 +256,32 @@ fn device(metrics: u64, bytes: usize) -> Device {
 
 #[test]
 fn what_is_remembered_is_bounded() {
-    // 32 MiB of names, and 128 bytes for what each stands in.
+    // 32 MiB of names, 128 bytes for what each stands in, and 256 for the device.
     for (count, bytes) in [(30, 4), (300, 1000)] {
         let mut nodes = Nodes::default();
         (0..10_005).for_each(|n| nodes.born(&format!("g/{n}"), "", device(count, bytes)));
         let remembered = (0..10_005).filter(|n| nodes.device(&format!("g/{n}"), "").is_some()).count();
-        let most = (32 << 20) / (count as usize * (bytes + 128));
+        let most = (32 << 20) / (count as usize * (bytes + 128) + 256);
         assert_eq!(remembered, most.min(10_000), "{count} names of {bytes} bytes");
         // What is forgotten makes room.
         nodes.forget("g/0", None);
         nodes.born("g/1", "d", device(1, 4));
         assert!(nodes.device("g/1", "d").is_some());
     }
+}
+
+#[test]
+fn devices_that_say_nothing_are_bounded_too() {
+    let mut nodes = Nodes::default();
+    let names = || (0..200_000).map(|d| format!("{d:044}"));
+    names().for_each(|name| nodes.born("g/n", &name, device(0, 0)));
+    assert_eq!(names().filter(|name| nodes.device("g/n", name).is_some()).count(), (32 << 20) / 300);
+    let unit = Described { unit: Some("u".repeat(1 << 20).into()), ..Described::default() };
+    let mut wordy = device(0, 0);
+    wordy.add("m", None, unit);
+    nodes.forget("g/n", Some(&names().next().unwrap()));
+    nodes.born("g/n", "wordy", wordy);
+    assert!(nodes.device("g/n", "wordy").is_none());
 }
 
 #[test]
