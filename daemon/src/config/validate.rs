@@ -285,7 +285,7 @@ fn http(http: &Http, problems: &mut Problems) {
 
 /// A stream all of whose messages would be taken for Vidente's own hears nothing.
 fn own_topics(config: &Config, problems: &mut Problems) {
-    let outputs = Outputs::new(&config.forecast.topic);
+    let outputs = Outputs::of(config);
     for (i, stream) in config.stream.iter().enumerate() {
         let filter = stream.topic.filter();
         problems.unless(
