@@ -172,6 +172,7 @@ fn said_again_it_tunes_as_it_did() {
     let (mut first, mut again) = (Bench::new(), Bench::new());
     assert!(first.raises(EVENT) && again.raises(EVENT));
     let tuned = first.say(None, false).unwrap();
+    assert!(tuned.news && !first.say(None, false).unwrap().news, "what is known need not be kept again");
     for _ in 0..2 {
         again.engine.teach_again(0, f64::from(tuned.moment.evidence), false);
     }

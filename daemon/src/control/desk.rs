@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use forecaster::SeriesHandle;
 use serde_json::{Map, Value, json};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -34,7 +33,7 @@ const PACE: Duration = Duration::from_millis(1);
 const LONG_AT_ONCE: usize = 2;
 /// Newest readings asked of the engine at a time.
 const PART: usize = 128;
-/// How long the store may take to answer, or to confirm feedback.
+/// How long the engine or the store may take to answer, or to confirm feedback.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What answers are made of.
@@ -47,7 +46,7 @@ pub(super) struct Desk {
     live: watch::Receiver<Live>,
     long: Semaphore,
     /// When feedback was given last, microseconds since the Unix epoch.
-    given_at: AtomicI64,
+    given_at: Mutex<i64>,
 }
 
 /// An answer: a message as it stands, or members.
@@ -83,7 +82,7 @@ impl Desk {
             posts,
             live,
             long: Semaphore::new(LONG_AT_ONCE),
-            given_at: AtomicI64::new(0),
+            given_at: Mutex::new(0),
         })
     }
 
@@ -201,8 +200,8 @@ impl Desk {
         match question {
             Question::Forecast { series } => {
                 let handle = self.find(&series).await?;
-                let message = self.index.ask(|reply| ControlMessage::Forecast(handle, reply)).await;
-                message.ok_or(Refusal::Stopping)?.map(Answer::Message).ok_or(Refusal::NoReadings)
+                let message = soon(self.index.ask(|reply| ControlMessage::Forecast(handle, reply))).await?;
+                message.map(Answer::Message).ok_or(Refusal::NoReadings)
             }
             Question::History { series, limit, from, to } => self.history(series, limit, from, to).await,
             Question::Series(list) => self.list(&list).await,
@@ -211,7 +210,12 @@ impl Desk {
     }
 
     async fn find(&self, key: &str) -> Result<SeriesHandle, Refusal> {
-        let found = self.index.find(key).await.map_err(|()| Refusal::Stopping)?;
+        let mut found = self.index.find(key);
+        if found.is_none() {
+            // It may be new.
+            soon(self.index.refresh()).await?;
+            found = self.index.find(key);
+        }
         found
             .filter(|series| self.is_active(*series))
             .ok_or_else(|| Refusal::UnknownSeries(key.chars().take(200).collect()))
@@ -224,8 +228,7 @@ impl Desk {
     }
 
     async fn history(&self, series: String, limit: usize, from: i64, to: i64) -> Result<Answer, Refusal> {
-        // It is never closed.
-        let _reading = self.long.acquire().await;
+        let _reading = self.long.try_acquire().map_err(|_| Refusal::Busy)?;
         match timeout(PATIENCE, self.store.series_span(&series, from..=to, limit)).await {
             Ok(Ok(Some(page))) => Ok(Answer::Message(serde_json::to_vec(&page).unwrap_or_default())),
             Ok(Ok(None)) => Err(Refusal::UnknownSeries(series.chars().take(200).collect())),
@@ -238,17 +241,16 @@ impl Desk {
     }
 
     async fn list(&self, list: &List) -> Result<Answer, Refusal> {
-        // It is never closed.
-        let _looking = self.long.acquire().await;
-        self.index.refresh().await.ok_or(Refusal::Stopping)?;
+        let _looking = self.long.try_acquire().map_err(|_| Refusal::Busy)?;
+        soon(self.index.refresh()).await?;
         let streams: HashSet<String> =
             self.live.borrow().streams().map(|(_, stream)| stream.name.clone()).collect();
         let (total, page) = self.index.list(list, |stream| streams.contains(stream));
         let mut series = Vec::with_capacity(page.len());
         for part in page.chunks(PART) {
             let handles = part.iter().map(|(handle, _)| *handle).collect();
-            let last = self.index.ask(|reply| ControlMessage::Last(handles, reply)).await;
-            for ((_, known), last) in part.iter().zip(last.ok_or(Refusal::Stopping)?) {
+            let last = soon(self.index.ask(|reply| ControlMessage::Last(handles, reply))).await?;
+            for ((_, known), last) in part.iter().zip(last) {
                 series.push(json!({
                     "key": &*known.key, "stream": &*known.stream, "labels": catalog::map(&known.labels), "last": last,
                 }));
@@ -259,12 +261,13 @@ impl Desk {
 
     async fn feedback(&self, key: String, time: Option<i64>, anomaly: bool) -> Result<Answer, Refusal> {
         let series = self.find(&key).await?;
-        let now = training::now();
-        let later = |last: i64| Some(now.max(last.saturating_add(1)));
-        let last = self.given_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
-        let given_at = last.ok().and_then(later).unwrap_or(now);
-        let taught =
-            self.index.ask(|reply| ControlMessage::Teach { series, time, anomaly, given_at, reply }).await;
+        // One after the other: the engine is to learn in the order in which a restart learns again.
+        let mut last = self.given_at.lock().await;
+        let given_at = training::now().max(last.saturating_add(1));
+        *last = given_at;
+        let teach = self.index.ask(|reply| ControlMessage::Teach { series, time, anomaly, given_at, reply });
+        let taught = timeout(PATIENCE, teach).await.map_err(|_| Refusal::NotStored)?;
+        drop(last);
         let (tuned, stored) = match taught.ok_or(Refusal::Stopping)? {
             Taught::Tuned(tuned, stored) => (tuned, stored),
             Taught::NothingRemembered => return Err(Refusal::NothingRemembered),
@@ -284,6 +287,11 @@ impl Desk {
             "bar": { "before": tuned.before, "after": tuned.after },
         })))
     }
+}
+
+/// What the engine answers, if it does so in time.
+async fn soon<T>(answer: impl Future<Output = Option<T>>) -> Result<T, Refusal> {
+    timeout(PATIENCE, answer).await.map_err(|_| Refusal::Busy)?.ok_or(Refusal::Stopping)
 }
 
 fn members(value: Value) -> Answer {

@@ -62,6 +62,12 @@ impl Hear for Ear {
         }
     }
 
+    fn disconnected(&mut self) {
+        if let Some(mirror) = &self.homeassistant {
+            mirror.disconnected();
+        }
+    }
+
     fn message(&mut self, incoming: Incoming) {
         if let Some(kind) = incoming.topic.strip_prefix(REQUEST_PREFIX) {
             let kind = kind.to_owned();

@@ -136,14 +136,17 @@ impl EngineThread {
         let Some(tuned) = engine.teach(series, time.map(Timestamp), anomaly) else {
             return Taught::NothingRemembered;
         };
-        record.batch.feedback.push(FeedbackRow {
-            series,
-            given_at,
-            time: tuned.moment.from.0,
-            newest: newest.time.0,
-            anomaly,
-            evidence: tuned.moment.evidence.into(),
-        });
+        if tuned.news {
+            record.batch.feedback.push(FeedbackRow {
+                series,
+                given_at,
+                time: tuned.moment.from.0,
+                newest: newest.time.0,
+                anomaly,
+                evidence: tuned.moment.evidence.into(),
+            });
+        }
+        // Else once that is stored which said it before.
         let (tell, told) = oneshot::channel();
         record.committed.push(tell);
         Taught::Tuned(tuned, told)

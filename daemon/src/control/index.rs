@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use forecaster::SeriesHandle;
 use tokio::sync::{mpsc, oneshot};
@@ -14,9 +13,6 @@ use crate::message::Message;
 
 /// Series asked for at a time.
 pub(crate) const PART: usize = 512;
-/// How long the engine may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// The way to the engine, and the series that it has told of. Series come and never go.
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -42,17 +38,14 @@ impl Index {
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the engine; none if it does not answer in time, or has ended.
+    /// Asks the engine, however long it takes to answer; none if it has ended.
     pub(crate) async fn ask<T>(
         &self,
         question: impl FnOnce(oneshot::Sender<T>) -> ControlMessage,
     ) -> Option<T> {
         let (answer, answered) = oneshot::channel();
-        let asked = async {
-            self.tell(question(answer)).await?;
-            answered.await.ok()
-        };
-        tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
+        self.tell(question(answer)).await?;
+        answered.await.ok()
     }
 
     /// Tells the engine something; none if it has ended.
@@ -60,7 +53,7 @@ impl Index {
         self.engine.upgrade()?.send(Message::Control(message)).await.ok()
     }
 
-    /// Learns of the series that are new; how many there are. None if the engine does not answer.
+    /// Learns of the series that are new; how many there are. None if the engine has ended.
     pub(crate) async fn refresh(&self) -> Option<usize> {
         let _alone = self.asking.lock().await;
         loop {
@@ -83,14 +76,9 @@ impl Index {
         self.lock().by_handle.get(handle as usize).cloned()
     }
 
-    /// The series of a key, perhaps a new one. None if there is none; an error if the engine does not answer.
-    pub(super) async fn find(&self, key: &str) -> Result<Option<SeriesHandle>, ()> {
-        let known = |index: &Index| index.lock().by_key.get(key).copied();
-        if let Some(handle) = known(self) {
-            return Ok(Some(handle));
-        }
-        self.refresh().await.ok_or(())?;
-        Ok(known(self))
+    /// The series of a key, as of the last [`Index::refresh`].
+    pub(super) fn find(&self, key: &str) -> Option<SeriesHandle> {
+        self.lock().by_key.get(key).copied()
     }
 
     /// How many series there are of a kind, of streams that are wanted, and some of them, ordered by key.

@@ -13,7 +13,7 @@ use super::names::Names;
 use crate::config;
 use crate::mqtt::Incoming;
 use crate::reload::Live;
-use crate::topic::PROBLEM_PREFIX;
+use crate::topic::{self, PROBLEM_PREFIX};
 
 /// How long after the last kept announcement no more are expected …
 const SETTLED: Duration = Duration::from_millis(500);
@@ -45,6 +45,8 @@ struct Kept {
     by_id: HashMap<String, Announcement>,
     /// When the connection came to stand, and when the last announcement came over it.
     since: Option<(Instant, Instant)>,
+    /// Whether a connection has broken.
+    was_away: bool,
     news: Option<News>,
 }
 
@@ -88,6 +90,20 @@ impl Mirror {
         self.changed.notify_one();
     }
 
+    /// The connection is gone.
+    pub(crate) fn disconnected(&self) {
+        let mut kept = self.lock();
+        kept.was_away |= kept.since.take().is_some();
+    }
+
+    /// How long the broker has been there without a break, as far as is known here: since ever until the first one.
+    /// None while it is away, when no reading can come.
+    pub(super) fn there_for(&self) -> Option<Duration> {
+        let kept = self.lock();
+        let (begin, _) = kept.since?;
+        Some(if kept.was_away { begin.elapsed() } else { Duration::MAX })
+    }
+
     /// A message of Home Assistant, or one that the broker keeps.
     pub(crate) fn message(&self, incoming: &Incoming) {
         if incoming.topic == self.birth_topic {
@@ -106,7 +122,12 @@ impl Mirror {
                 *last = Instant::now();
             }
             if kept.by_id.len() < room {
-                let (hash, problem_topic) = (hash(&incoming.payload), problem_topic(&incoming.payload));
+                // Others may write there: no problem but of the series that the topic names.
+                let named = |topic: &String| {
+                    topic.strip_prefix(PROBLEM_PREFIX).is_some_and(|key| self.names.series(key) == id)
+                };
+                let (hash, problem_topic) =
+                    (hash(&incoming.payload), problem_topic(&incoming.payload).filter(named));
                 kept.by_id.insert(id.to_owned(), Announcement { hash, problem_topic });
             }
         }
@@ -170,5 +191,58 @@ fn problem_topic(payload: &[u8]) -> Option<String> {
     }
     let device: Device = serde_json::from_slice(payload).ok()?;
     let topic = device.components.anomaly.state_topic;
-    (topic.starts_with(PROBLEM_PREFIX) && !topic.contains(['+', '#'])).then_some(topic)
+    let fit = |c| !matches!(c, '+' | '#') && !topic::unfit(c);
+    (topic.starts_with(PROBLEM_PREFIX) && topic.chars().all(fit)).then_some(topic)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// A mirror, and the key of a series with the id of its device.
+    fn mirror() -> (Mirror, &'static str, String) {
+        let config =
+            Config::parse("[[stream]]\nname = 's'\ntopic = 't/{x}'\n[homeassistant]\ndiscovery = true")
+                .unwrap();
+        let (_live, live) = watch::channel(Live::new(config.into(), vec![None]));
+        let mirror = Mirror::new(live);
+        let id = mirror.names.series("s/a/v");
+        (mirror, "s/a/v", id)
+    }
+
+    fn kept(mirror: &Mirror, id: &str, state_topic: &str) {
+        let payload = format!("{{\"components\":{{\"anomaly\":{{\"state_topic\":\"{state_topic}\"}}}}}}");
+        let topic = mirror.names.topic(id);
+        let payload = payload.into_bytes();
+        mirror.message(&Incoming { topic, payload, retained: true, packet_id: None, reply: None });
+    }
+
+    #[test]
+    fn only_the_problem_of_the_series_that_is_announced_is_cleared() {
+        let (mirror, key, id) = mirror();
+        mirror.connected();
+        kept(&mirror, &id, &format!("{PROBLEM_PREFIX}{key}"));
+        let others = |mirror: &Mirror| mirror.others(&HashSet::new(), &mirror.names);
+        assert_eq!(others(&mirror), [(id.clone(), Some(format!("{PROBLEM_PREFIX}{key}")))]);
+        for foreign in ["vidente/problem/s/b/v", "sensors/a", "vidente/problem/s/a/v\\u0000"] {
+            kept(&mirror, &id, foreign);
+            assert_eq!(others(&mirror), [(id.clone(), None)], "{foreign}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_an_outage_the_broker_is_there_anew() {
+        let (mirror, ..) = mirror();
+        assert_eq!(mirror.there_for(), None);
+        mirror.connected();
+        assert_eq!(mirror.there_for(), Some(Duration::MAX));
+        mirror.disconnected();
+        assert_eq!(mirror.there_for(), None);
+        tokio::time::advance(Duration::from_secs(100)).await;
+        mirror.connected();
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!(mirror.there_for(), Some(Duration::from_secs(7)));
+    }
 }

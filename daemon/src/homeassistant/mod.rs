@@ -40,6 +40,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const LOOKS: u32 = 3;
 /// Series asked of the engine at a time.
 const PART: usize = 512;
+/// After an outage of the broker readings have so long to come again before a series can expire.
+const AFTER_OUTAGE: Duration = Duration::from_secs(600);
 /// After a birth or a connection, how long to wait at most: not all devices of a home must speak at once.
 const DELAY: Duration = Duration::from_secs(4);
 
@@ -227,7 +229,11 @@ impl HomeAssistant {
 
     async fn condition(&mut self, series: SeriesHandle, condition: &Condition, told: u64) -> Option<()> {
         let known = self.index.get(series)?;
-        let expired = self.expire_after.is_some_and(|limit| has_expired(condition, limit, training::now()));
+        let there_for = self.mirror.there_for();
+        let expired = self.expire_after.is_some_and(|limit| {
+            there_for.is_some_and(|there| there > limit.min(AFTER_OUTAGE))
+                && has_expired(condition, limit, training::now())
+        });
         let gone = expired || !self.streams.contains(&known.stream);
         let slot = self.slots.get_mut(series as usize)?;
         if gone != slot.gone {

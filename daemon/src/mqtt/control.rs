@@ -24,6 +24,9 @@ pub(crate) trait Hear: Send {
     /// A new connection stands, and subscriptions are asked for.
     fn connected(&mut self);
 
+    /// The connection is gone.
+    fn disconnected(&mut self);
+
     /// A message has come.
     fn message(&mut self, incoming: Incoming);
 }
@@ -49,7 +52,7 @@ impl Post {
     }
 }
 
-/// Runs the connection until all senders of `posts` are gone and what they sent is published.
+/// Runs the connection until it is time to stop and what was sent before is published.
 ///
 /// What waits while there is no connection is bounded by the channel. What was handed to a connection that broke
 /// is lost: whoever asked asks again, and what is announced is announced anew on every connection.
@@ -137,6 +140,7 @@ impl<C: Client, H: Hear> Drive<'_, C, H> {
                 Err(failure) => {
                     resubscribe = None;
                     self.up.send_replace(None);
+                    self.hear.disconnected();
                     link.forget();
                     let delay = self.outages.failed(&failure);
                     tokio::select! {
@@ -181,7 +185,14 @@ async fn feed<C: Client>(
     mut limit: watch::Receiver<Option<usize>>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Refused> {
-    while let Some(post) = posts.recv().await {
+    loop {
+        // Whoever hears of messages may answer them, so there is always a sender.
+        let post = tokio::select! {
+            biased;
+            post = posts.recv() => post,
+            _ = stop.wait_for(|stop| *stop) => None,
+        };
+        let Some(post) = post else { return Ok(()) };
         let limit = tokio::select! {
             biased;
             limit = limit.wait_for(Option::is_some) => limit.map_err(|_| Refused)?.unwrap_or_default(),
@@ -189,7 +200,9 @@ async fn feed<C: Client>(
         };
         // Either would end the connection, and the library does not check the first.
         if post.topic.len() > usize::from(u16::MAX) || post.size() > limit {
-            warn!("a message of {} bytes on {} is dropped: the limit is {limit}", post.size(), post.topic);
+            // Whoever asks may have chosen the topic.
+            let topic: String = post.topic.chars().take(200).collect();
+            warn!("a message of {} bytes on {topic} is dropped: the limit is {limit}", post.size());
             continue;
         }
         match post.correlation {
@@ -197,5 +210,107 @@ async fn feed<C: Client>(
             None => client.publish(post.topic, post.payload, post.retain).await?,
         }
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use tokio::sync::Notify;
+
+    use super::super::wire::Failure;
+    use super::*;
+
+    /// A connection that stands until the farewell, and notes what is asked of it.
+    #[derive(Clone, Default)]
+    struct Standing {
+        asked: Arc<Mutex<Vec<String>>>,
+        ended: Arc<Notify>,
+        connected: bool,
+    }
+
+    impl Standing {
+        fn note(&self, what: &str) -> Result<(), Refused> {
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(what.to_owned());
+            Ok(())
+        }
+    }
+
+    impl Client for Standing {
+        fn ack(&self, _: u16) -> Result<(), Refused> {
+            Ok(())
+        }
+
+        fn subscribe(&self, filters: &[String], _: u8) -> Result<(), Refused> {
+            self.note(&filters.join(" "))
+        }
+
+        fn unsubscribe(&self, _: &BTreeSet<String>) -> Result<(), Refused> {
+            Ok(())
+        }
+
+        fn try_disconnect(&self) -> Result<(), Refused> {
+            Ok(())
+        }
+
+        async fn publish(&self, topic: String, _: Vec<u8>, _: bool) -> Result<(), Refused> {
+            self.note(&topic)
+        }
+
+        async fn answer(&self, topic: String, _: Vec<u8>, _: Option<Vec<u8>>) -> Result<(), Refused> {
+            self.note(&topic)
+        }
+
+        async fn disconnect(&self) -> Result<(), Refused> {
+            self.ended.notify_one();
+            self.note("farewell")
+        }
+    }
+
+    impl Link for Standing {
+        async fn next(&mut self) -> Result<Event, Failure> {
+            if !std::mem::replace(&mut self.connected, true) {
+                return Ok(Event::Connected { max_packet: None });
+            }
+            self.ended.notified().await;
+            Ok(Event::Disconnected)
+        }
+
+        async fn closed(&mut self) {}
+        fn reset(&mut self) {}
+        fn forget(&mut self) {}
+        fn resume(&mut self, _: &str, _: &[u8]) {}
+    }
+
+    /// Answers what it hears.
+    struct Answering(#[allow(dead_code, reason = "held, as whoever answers does")] mpsc::Sender<Post>);
+
+    impl Hear for Answering {
+        fn connected(&mut self) {}
+        fn disconnected(&mut self) {}
+        fn message(&mut self, _: Incoming) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_says_farewell_at_once_after_what_was_sent() {
+        let (posts, posted) = mpsc::channel(4);
+        let (stop, stopped) = watch::channel(false);
+        let connection = Standing::default();
+        let filters = vec!["requests".to_owned()];
+        let pair = (connection.clone(), connection.clone());
+        let hear = Answering(posts.clone());
+        let post = Post { topic: "answer".to_owned(), payload: Vec::new(), retain: false, correlation: None };
+        assert!(posts.send(post).await.is_ok());
+        let begin = time::Instant::now();
+        tokio::join!(run_control(pair, config::Mqtt::default(), filters, hear, posted, stopped), async {
+            // Once it stands.
+            time::sleep(Duration::from_millis(1)).await;
+            stop.send_replace(true);
+        });
+        assert_eq!(begin.elapsed(), Duration::from_millis(1));
+        let asked = connection.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(*asked, ["requests", "answer", "farewell"]);
+        drop(posts);
+    }
 }

@@ -140,6 +140,7 @@ impl Load {
             rows: READING * readings
                 + FORECAST * batch.forecasts.series.len()
                 + ANOMALY * batch.anomalies.len()
+                + size_of_val(batch.feedback.as_slice())
                 + batch.new_series.iter().map(|s| SERIES + texts(s)).sum::<usize>(),
             states: batch.states.iter().map(|s| size_of_val(s) + s.state.len()).sum(),
             readings,

@@ -29,7 +29,7 @@ impl Store {
     pub async fn feedback_after_states(&self, stream: &str) -> Result<Vec<StoredFeedback>, StoreError> {
         const SAID: &str = "select f.series_id, f.newest, f.anomaly, f.evidence from series s \
              join feedback f on f.series_id = s.id left join series_state st on st.series_id = s.id \
-             where s.stream = $1 and (st.time is null or f.newest >= st.time) order by f.series_id, f.given_at";
+             where s.stream = $1 and (st.time is null or f.newest >= st.time) order by f.series_id, f.newest, f.given_at";
         let rows: Vec<(i64, Micros, bool, f64)> =
             reading!(self, pool => sqlx::query_as(SAID).bind(stream).fetch_all(pool).await?);
         Ok(rows

@@ -109,6 +109,8 @@ pub struct Tuned {
     pub before: Option<f64>,
     /// The bar after.
     pub after: Option<f64>,
+    /// Whether the series has learnt anything from it: what was said before may say as much.
+    pub news: bool,
 }
 
 /// A change of an [`Episode`].
@@ -161,6 +163,7 @@ impl Episode {
             None if flagged => {
                 let shade = f64::from(self.shadow) / f64::from(SHADOW);
                 if strength < bar + (self.peak - bar).max(0.0) * shade {
+                    self.taught.passed(time, strength, bar);
                     return None;
                 }
                 // One that feedback alone raises is no reason to expect less.
@@ -222,8 +225,8 @@ impl Episode {
     ) -> Option<Tuned> {
         let moment = self.taught.get()?.moment(time, interval.unwrap_or(0))?;
         let before = self.bar(interval, settings);
-        self.taught.learn(f64::from(moment.evidence), anomaly);
-        Some(Tuned { moment, before, after: self.bar(interval, settings) })
+        let news = self.taught.learn(f64::from(moment.evidence), anomaly);
+        Some(Tuned { moment, before, after: self.bar(interval, settings), news })
     }
 
     /// Takes in again what was said before a restart.

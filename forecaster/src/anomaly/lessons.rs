@@ -70,8 +70,9 @@ impl Lessons {
         self.telling = self.telling.map(|telling| telling + share * telling);
     }
 
-    /// Takes in what was said of evidence of some strength.
-    pub(super) fn learn(&mut self, evidence: f64, anomaly: bool) {
+    /// Takes in what was said of evidence of some strength; whether that moves a bound.
+    pub(super) fn learn(&mut self, evidence: f64, anomaly: bool) -> bool {
+        let before = (self.harmless, self.telling);
         if anomaly {
             let telling = self.telling.unwrap_or(f64::INFINITY).min(evidence / TELLING);
             self.harmless = self.harmless.min(telling);
@@ -80,6 +81,7 @@ impl Lessons {
             self.harmless = self.harmless.max(evidence * HARMLESS);
             self.telling = self.telling.map(|telling| telling.max(self.harmless));
         }
+        before != (self.harmless, self.telling)
     }
 
     /// The moment nearest to a time and at most `reach` microseconds off; without a time, the latest anomaly.
@@ -115,8 +117,8 @@ impl Taught {
         self.0.as_deref_mut()
     }
 
-    pub(super) fn learn(&mut self, evidence: f64, anomaly: bool) {
-        self.0.get_or_insert_default().learn(evidence, anomaly);
+    pub(super) fn learn(&mut self, evidence: f64, anomaly: bool) -> bool {
+        self.0.get_or_insert_default().learn(evidence, anomaly)
     }
 
     /// An anomaly begins.
@@ -177,9 +179,13 @@ mod tests {
         #[test]
         fn words_repeated_change_nothing(words in prop::collection::vec((0.01..20.0_f64, any::<bool>()), 1..6)) {
             let mut lessons = Lessons::default();
-            words.iter().for_each(|&(evidence, anomaly)| lessons.learn(evidence, anomaly));
+            for &(evidence, anomaly) in &words {
+                lessons.learn(evidence, anomaly);
+            }
             let once = lessons.clone();
-            words.iter().for_each(|&(evidence, anomaly)| lessons.learn(evidence, anomaly));
+            for &(evidence, anomaly) in &words {
+                lessons.learn(evidence, anomaly);
+            }
             prop_assert_eq!(lessons, once);
         }
     }
