@@ -7,7 +7,7 @@ use std::time::Duration;
 use forecaster::SeriesHandle;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Index;
@@ -204,7 +204,7 @@ impl Desk {
                 message.map(Answer::Message).ok_or(Refusal::NoReadings)
             }
             Question::History { series, limit, from, to } => self.history(series, limit, from, to).await,
-            Question::Series(list) => self.list(&list).await,
+            Question::Series(list) => self.list(list).await,
             Question::Feedback { series, time, anomaly } => self.feedback(series, time, anomaly).await,
         }
     }
@@ -240,12 +240,15 @@ impl Desk {
         }
     }
 
-    async fn list(&self, list: &List) -> Result<Answer, Refusal> {
+    async fn list(&self, list: List) -> Result<Answer, Refusal> {
         let _looking = self.long.try_acquire().map_err(|_| Refusal::Busy)?;
         soon(self.index.refresh()).await?;
         let streams: HashSet<String> =
             self.live.borrow().streams().map(|(_, stream)| stream.name.clone()).collect();
-        let (total, page) = self.index.list(list, |stream| streams.contains(stream));
+        let (index, offset) = (self.index.clone(), list.offset);
+        // Through a hundred thousand keys: not on a thread that readings come over.
+        let looked = spawn_blocking(move || index.list(&list, |stream| streams.contains(stream))).await;
+        let (total, page) = looked.map_err(|_| Refusal::Stopping)?;
         let mut series = Vec::with_capacity(page.len());
         for part in page.chunks(PART) {
             let handles = part.iter().map(|(handle, _)| *handle).collect();
@@ -256,7 +259,7 @@ impl Desk {
                 }));
             }
         }
-        Ok(members(json!({ "total": total, "offset": list.offset, "series": series })))
+        Ok(members(json!({ "total": total, "offset": offset, "series": series })))
     }
 
     async fn feedback(&self, key: String, time: Option<i64>, anomaly: bool) -> Result<Answer, Refusal> {
