@@ -7,7 +7,7 @@ mod naming;
 mod reload;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use forecaster::series::Outcome;
 use forecaster::{Engine, Reading, SECOND, SeriesHandle, Timestamp, Verdict};
@@ -30,6 +30,8 @@ use anomalies::Steady;
 pub const NAIVE: &str = "naive";
 /// Earliest time taken, 0001-01-01T00:00:00Z: what every store and RFC 3339 can hold.
 const EARLIEST: i64 = -62_135_596_800 * SECOND;
+/// Of a stream whose readings are rejected that is said at most so often.
+const SAY_EVERY: Duration = Duration::from_secs(600);
 /// Clocks of arrival may step back by this much and readings still count as in order.
 const CLOCK_STEP: i64 = SECOND;
 
@@ -39,6 +41,8 @@ struct StreamPath {
     decoder: Decoder,
     /// Whether a reload has not taken it out.
     active: bool,
+    /// When it was last said that readings are rejected.
+    said: Option<Instant>,
 }
 
 impl StreamPath {
@@ -48,6 +52,7 @@ impl StreamPath {
             settings: settings.clone(),
             decoder: Decoder::new(settings, max_bytes),
             active,
+            said: None,
         }
     }
 }
@@ -206,6 +211,20 @@ impl Ingest {
         for reason in decoded.rejections() {
             tracing::debug!(topic = packet.topic, reason = reason.label(), "reading rejected");
             metrics.rejected(*reason).inc();
+        }
+        if let Some(reason) = decoded.rejections().first()
+            && path.said.is_none_or(|at| packet.arrived.saturating_duration_since(at) >= SAY_EVERY)
+        {
+            path.said = Some(packet.arrived);
+            // Whoever publishes has chosen it.
+            let topic: String = packet.topic.chars().take(200).collect();
+            tracing::warn!(
+                stream = &*path.name,
+                topic,
+                reason = reason.label(),
+                "readings are rejected: do [[stream]] and the message fit each other? \
+                 vidente_readings_rejected_total counts them"
+            );
         }
         if let Some(request) = decoded.take_request() {
             tracing::debug!(topic = request.topic, "a node is asked for its births");
