@@ -93,9 +93,11 @@ fn with_the_shipped_rights_sensors_cannot_speak_for_others_nor_for_vidente() -> 
             format!(
                 "[mqtt]\nurl = \"mqtts://localhost:{tls}\"\nprotocol = \"{protocol}\"\nusername = \"vidente\"\n\
                  password_file = \"{}\"\nca_file = \"{}\"\n[store]\nurl = \"{url}\"\n\
+                 [spool]\ndir = \"{}\"\n\
                  [http]\nlisten = \"127.0.0.1:{http}\"\n{STREAM}[homeassistant]\ndiscovery = true\n",
                 password.display(),
-                authority.certificate().display()
+                authority.certificate().display(),
+                dir.join("spool").display()
             ),
         )?;
         let mut daemon = Daemon::start(&config, http, &dir.join(format!("{protocol}.log")))?;
@@ -184,9 +186,10 @@ fn a_refused_subscription_is_said_and_not_ready() -> Result<()> {
             &config,
             format!(
                 "[mqtt]\nurl = \"{}\"\nprotocol = \"{protocol}\"\n[store]\nurl = \"sqlite://{}\"\n\
-                 [http]\nlisten = \"127.0.0.1:{http}\"\n{STREAM}",
+                 [spool]\ndir = \"{}\"\n[http]\nlisten = \"127.0.0.1:{http}\"\n{STREAM}",
                 broker.url(),
-                db.display()
+                db.display(),
+                dir.join("spool").display()
             ),
         )?;
         let mut daemon = Daemon::launch(&config, http, &dir.join(format!("{protocol}.log")), &[])?;

@@ -52,12 +52,13 @@ fn config(
     let file = dir.join(format!("{name}.toml"));
     let text = format!(
         "[mqtt]\nurl = \"{}\"\n[store]\nurl = \"postgres://{user}@127.0.0.1:{}/vidente\"\nretention = \"90d\"\n\
-         [http]\nlisten = \"127.0.0.1:{http}\"\n[model]\nhidden = 4\n\
+         [spool]\ndir = \"{}\"\n[http]\nlisten = \"127.0.0.1:{http}\"\n[model]\nhidden = 4\n\
          [training]\nevery = \"off\"\nmin_readings = 200\nwindow = \"3650d\"\n\
          [[stream]]\nname = \"climate\"\ntopic = \"sensors/{{site}}/{{device}}/climate\"\nfields = [\"value\"]\n\
          time = \"ts\"\n",
         broker.url(),
-        postgres.port()
+        postgres.port(),
+        dir.join(format!("{name}.spool")).display()
     );
     std::fs::write(&file, text)?;
     Ok((file.display().to_string(), http))

@@ -69,10 +69,12 @@ fn no_secret_shows_in_logs_answers_or_processes_whatever_fails() -> Result<()> {
         let text = format!(
             "[mqtt]\nurl = \"mqtt://127.0.0.1:{door}\"\nusername = \"vidente\"\npassword_file = \"{}\"\n\
              [store]\nurl = \"postgres://vidente@127.0.0.1:{}/vidente\"\npassword_file = \"{}\"\n\
+             [spool]\ndir = \"{}\"\n\
              [http]\nlisten = \"127.0.0.1:{http}\"\ntoken_file = \"{}\"\ncert_file = \"{}\"\nkey_file = \"{}\"\n{STREAM}",
             file(dir, &format!("{name}-mqtt"), mqtt)?.display(),
             postgres.port(),
             file(dir, &format!("{name}-store"), store)?.display(),
+            dir.join(format!("{name}.spool")).display(),
             file(dir, &format!("{name}-token"), token)?.display(),
             server.certificate.display(),
             server.key.display(),

@@ -17,7 +17,11 @@ const STREAM: &str = "[[stream]]\nname = \"climate\"\ntopic = \"sensors/{site}/{
 fn daemon(dir: &Path, name: &str, mqtt: &str, store: &str) -> Result<Daemon> {
     let http = free_port()?;
     let config = dir.join(format!("{name}.toml"));
-    let text = format!("[mqtt]\n{mqtt}\n[store]\n{store}\n[http]\nlisten = \"127.0.0.1:{http}\"\n{STREAM}");
+    let spool = dir.join(format!("{name}.spool"));
+    let text = format!(
+        "[mqtt]\n{mqtt}\n[store]\n{store}\n[spool]\ndir = \"{}\"\n[http]\nlisten = \"127.0.0.1:{http}\"\n{STREAM}",
+        spool.display()
+    );
     std::fs::write(&config, text)?;
     Daemon::launch(&config, http, &dir.join(format!("{name}.log")), &[])
 }
