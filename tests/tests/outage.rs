@@ -90,10 +90,10 @@ fn a_connection_that_hangs_is_given_up() -> Result<()> {
         let rig = Rig::new(Store::Sqlite)?;
         let proxy = Proxy::start(rig.broker.port())?;
         let mut daemon = rig.daemon(&by_way_of(&proxy, protocol))?;
-        assert_eq!(proxy.connections(), 2);
+        assert_eq!(proxy.connections(), 3);
         proxy.freeze();
         // Nothing is said about it on any connection.
-        wait_until("two new connections", WAIT, || Ok(proxy.connections() >= 4))?;
+        wait_until("three new connections", WAIT, || Ok(proxy.connections() >= 6))?;
         wait_ready(&daemon)?;
         Feed::run(&rig.broker, SERIES, 1, 0..10)?;
         daemon.wait_stored(10 * SERIES)?;
@@ -145,13 +145,13 @@ fn the_connection_is_kept_alive_while_the_store_hangs_and_memory_is_full() -> Re
         // Longer than mosquitto waits for a sign of life: half as long again as the keep-alive, and as it looks
         // now and then only, up to 5 s more.
         std::thread::sleep(Duration::from_secs(15));
-        assert_eq!(proxy.connections(), 2, "MQTT {protocol}: {}", daemon.log());
+        assert_eq!(proxy.connections(), 3, "MQTT {protocol}: {}", daemon.log());
         store.set(Line::Open);
         feed.finish()?;
         let metrics = daemon.wait_stored(1_000 * SERIES)?;
         // Nothing came twice, since no connection was lost.
         assert_eq!((metrics.received(), metrics.rejected(None)), ((1_000 * SERIES) as f64, 0.0));
-        assert_eq!(proxy.connections(), 2);
+        assert_eq!(proxy.connections(), 3);
         daemon.stop()
     })
 }
