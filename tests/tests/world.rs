@@ -63,6 +63,11 @@ fn drift_begins_a_run_and_no_second_one_before_it_has_cooled_down() -> Result<()
             wait_until("a run because of drift", 3 * WAIT, || Ok(drifts(store)? >= expected))
                 .with_context(|| format!("{:#?}", Registry(store).runs()))?;
         }
+        // In the store a run ends before its model is in, from which on what is usual is learnt anew.
+        for (daemon, drifts) in daemons.iter_mut().zip([1, n + 1]) {
+            let runs = |m: &vidente_tests::Metrics| m.sum("vidente_training_runs_total", &[]);
+            daemon.wait_metrics("the new model to be in", |m| runs(m) >= drifts as f64)?;
+        }
     }
     for (daemon, store) in daemons.iter_mut().zip(&stores) {
         // It has looked again since the second drift.
