@@ -7,6 +7,9 @@ use vidente_tests::{Daemon, Feed, Rig, Settings, Store, ask};
 const BEGIN: u64 = 1_767_225_600;
 /// Positions of two readings far out; in between the place where the first was is forgotten, and new again.
 const EVENTS: [usize; 2] = [2000, 6500];
+/// Where something is said, where the daemon ends unless that is where it is killed, and the end of all.
+const SAID: usize = EVENTS[0] + 10;
+const BREAK: usize = SAID + 500;
 const END: usize = 6520;
 
 /// How the daemon ends in between.
@@ -44,10 +47,10 @@ fn payload(position: usize) -> String {
     format!("{{\"v\":{value},\"ts\":{}}}", BEGIN + 60 * position as u64)
 }
 
-/// Three series with the same readings.
-fn publish(rig: &Rig, daemon: &mut Daemon, positions: std::ops::Range<usize>) -> Result<()> {
+/// Three series with the same readings, to a daemon whose first was that at `begin`.
+fn publish(rig: &Rig, daemon: &mut Daemon, begin: usize, positions: std::ops::Range<usize>) -> Result<()> {
     let mut feed = Feed::new(&rig.broker, 3, 1)?;
-    let count = 3 * positions.len();
+    let count = 3 * (positions.end - begin);
     feed.publish_with(positions, |reading| payload(reading.position))?;
     feed.finish()?;
     daemon.wait_stored(count)?;
@@ -58,7 +61,14 @@ fn key(series: usize) -> String {
     format!("s/hall/dev{series}/v")
 }
 
+/// It is as if the daemon had not ended in between, to the last bit.
 fn outlives(store: Store, end: End) -> Result<()> {
+    assert_eq!(bars(store, Some(end))?, bars(store, None)?);
+    Ok(())
+}
+
+/// The bars of the series at the end.
+fn bars(store: Store, end: Option<End>) -> Result<Vec<Value>> {
     let rig = Rig::new(store)?;
     let settings = Settings {
         rest: "[[stream]]\nname = \"s\"\ntopic = \"sensors/{site}/{device}/climate\"\nfields = [\"v\"]\ntime = \"ts\"\n\
@@ -68,7 +78,7 @@ fn outlives(store: Store, end: End) -> Result<()> {
     };
     let mut daemon = rig.daemon(&settings)?;
     daemon.wait_log(&["listening to vidente/request/#"])?;
-    publish(&rig, &mut daemon, 0..EVENTS[0] + 10)?;
+    publish(&rig, &mut daemon, 0, 0..SAID)?;
     let say = |series: usize, time: Option<&str>, anomaly: bool| -> Result<Value> {
         let mut body = json!({ "series": key(series), "anomaly": anomaly });
         body.as_object_mut().into_iter().zip(time).for_each(|(body, time)| {
@@ -90,17 +100,23 @@ fn outlives(store: Store, end: End) -> Result<()> {
     let said = say(2, Some(event), true)?;
     assert!(number(&said["bar"]["after"]) <= number(&said["evidence"]), "{said}");
     // It is durable once it is answered.
-    match end {
-        End::Stop => daemon.stop()?,
-        End::Kill | End::KillAndForget => daemon.kill()?,
-    }
     let database = rig.database(&settings)?;
     assert_eq!(database.int("select count(*) from feedback")?, 3);
-    if end == End::KillAndForget {
+    // What was said fades with readings, so that it matters in which place a start says it again.
+    let pause = if end == Some(End::Kill) { SAID } else { BREAK };
+    publish(&rig, &mut daemon, 0, SAID..pause)?;
+    match end {
+        None => {}
+        Some(End::Stop) => daemon.stop()?,
+        Some(End::Kill | End::KillAndForget) => daemon.kill()?,
+    }
+    if end == Some(End::KillAndForget) {
         database.execute("delete from series_state")?;
     }
-    let mut daemon = rig.daemon(&settings)?;
-    publish(&rig, &mut daemon, EVENTS[0] + 10..END)?;
+    if end.is_some() {
+        daemon = rig.daemon(&settings)?;
+    }
+    publish(&rig, &mut daemon, if end.is_some() { pause } else { 0 }, pause..END)?;
     let began = |series: usize, position: usize| {
         let micros = database.micros("a.time");
         let at = (BEGIN + 60 * position as u64) * 1_000_000;
@@ -120,5 +136,8 @@ fn outlives(store: Store, end: End) -> Result<()> {
                   and g.step = f.step where f.q05 <> g.q05 or f.mean <> g.mean or f.q95 <> g.q95";
     assert_eq!(database.int(differ)?, 0);
     assert_eq!(database.int("select count(*) from forecasts")?, 3 * (END as i64 - 1));
-    daemon.stop()
+    let bars =
+        (0..3).map(|series| Ok(say(series, None, false)?["bar"]["before"].take())).collect::<Result<_>>()?;
+    daemon.stop()?;
+    Ok(bars)
 }
