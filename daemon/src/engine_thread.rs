@@ -240,7 +240,7 @@ impl Onward<'_> {
         let states = std::mem::take(&mut record.batch);
         record.batch = std::mem::take(&mut effects.batch);
         record.batch.append(states);
-        if record.batch.is_empty() && record.acks.is_empty() && record.committed.is_empty() {
+        if record.is_empty() {
             return;
         }
         self.backlog.add(&record.batch);

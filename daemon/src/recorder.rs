@@ -193,7 +193,8 @@ impl<R: Rows> Recorder<R> {
                     self.metrics.store_up.set(1);
                     let slow = begun.elapsed() >= SLOW;
                     self.metrics.set_trouble(slow.then_some(Trouble::Slow));
-                    self.shelf.done(job, self.writer.made(), &intake.acks);
+                    let made = self.writer.made();
+                    self.shelf.done(job, made, |series| self.writer.is_unsaid(series), &intake.acks);
                     self.spooling = slow || self.shelf.has_spooled();
                     // What only the store can take waits until the spool is empty.
                     self.backlog.set_away(self.spooling);

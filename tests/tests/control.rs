@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use vidente_tests::{
-    Daemon, Feed, Mosquitto, Reading, Rig, Settings, Store, Subscriber, WAIT, ask, ask_with_login,
-    find_program, wait_until,
+    Daemon, Feed, Mosquitto, Persistence, Reading, Rig, Settings, Store, Subscriber, WAIT, ask,
+    ask_with_login, find_program, wait_until,
 };
 
 const SERIES: &str = "climate/hall/dev1/value";
@@ -238,6 +238,36 @@ fn what_is_too_much_or_too_large_is_refused_and_counted() -> Result<()> {
     let broken = ask_with_login(&rig.broker, "5", "forecast", "{", None)?;
     assert_eq!(code(&broken)?, "bad_request");
     assert!(ask(&rig.broker, "5", "forecast", &json!({ "series": SERIES }))?["steps"].is_array());
+    daemon.stop()
+}
+
+/// The broker takes less than the daemon is allowed to send, and keeps a request that it hands over at each start.
+#[test]
+fn what_the_broker_does_not_take_is_too_large_and_what_it_keeps_is_not_answered() -> Result<()> {
+    let mut rig = Rig::new(Store::Sqlite)?;
+    rig.broker = Mosquitto::start_with(Persistence::Memory, "max_packet_size 4000")?;
+    let settings = Settings::climate();
+    let mut daemon = listening(&rig, &settings)?;
+    Feed::run(&rig.broker, 2, 1, 0..200)?;
+    daemon.wait_stored(400)?;
+    let history = |limit: u64| ask(&rig.broker, "5", "history", &json!({ "series": SERIES, "limit": limit }));
+    assert_eq!(code(&history(200)?)?, "too_large");
+    assert!(history(2)?["readings"].is_array());
+    assert_eq!(requests(&daemon, &["outcome=\"too_large\""])?, 1.0);
+    assert!(!daemon.log().contains("is dropped"), "{}", daemon.log());
+
+    let answers = Subscriber::new(&rig.broker, "answers")?;
+    let kept = json!({ "series": SERIES, "response_topic": "answers" }).to_string();
+    Feed::message(&rig.broker, "vidente/request/forecast", kept.as_bytes(), true)?;
+    // As it comes it is a request like any other.
+    answers.wait_for(1)?;
+    daemon.stop()?;
+    let mut daemon = listening(&rig, &settings)?;
+    daemon.wait_metrics("the kept request", |m| {
+        m.sum("vidente_requests_total", &["outcome=\"retained\""]) == 1.0
+    })?;
+    assert!(history(2)?["readings"].is_array());
+    assert_eq!((answers.count(), requests(&daemon, &[])?), (1, 2.0));
     daemon.stop()
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use forecaster::SeriesHandle;
@@ -45,6 +46,8 @@ pub(super) struct Desk {
     /// The configuration in force.
     live: watch::Receiver<Live>,
     long: Semaphore,
+    /// Bytes of the largest packet that the present connection takes.
+    largest: AtomicUsize,
     /// When feedback was given last, microseconds since the Unix epoch.
     given_at: Mutex<i64>,
 }
@@ -75,6 +78,7 @@ impl Desk {
         index: Arc<Index>,
         posts: mpsc::Sender<Post>,
     ) -> Arc<Desk> {
+        let largest = AtomicUsize::new(live.borrow().config.mqtt.max_packet_bytes);
         Arc::new(Desk {
             store,
             metrics,
@@ -82,8 +86,14 @@ impl Desk {
             posts,
             live,
             long: Semaphore::new(LONG_AT_ONCE),
+            largest,
             given_at: Mutex::new(0),
         })
+    }
+
+    /// A new connection takes packets of so many bytes.
+    pub(super) fn bound(&self, largest: usize) {
+        self.largest.store(largest, Ordering::Relaxed);
     }
 
     /// Answers requests until it is time to stop; those under way are dropped then.
@@ -141,7 +151,7 @@ impl Desk {
             |payload| Post { topic: topic.clone(), payload, retain: false, correlation: correlation.clone() };
         let mut outcome = answered.as_ref().map_or_else(Refusal::code, |_| "answered");
         let mut message = post(word(answered, to.correlation.clone()));
-        if message.size() > self.live.borrow().config.mqtt.max_packet_bytes {
+        if message.size() > self.largest.load(Ordering::Relaxed) {
             let what = format!("the answer would have {} bytes; ask for less", message.payload.len());
             let refusal = Refusal::TooLarge(what);
             outcome = refusal.code();
@@ -279,7 +289,8 @@ impl Desk {
         // Only then would it outlive a crash.
         match timeout(PATIENCE, stored).await {
             Ok(Ok(())) => {}
-            _ => return Err(Refusal::NotStored),
+            Ok(Err(_)) => return Err(Refusal::StoreRefused),
+            Err(_) => return Err(Refusal::NotStored),
         }
         tracing::info!(series = key, anomaly, evidence = tuned.moment.evidence, "feedback taken");
         Ok(members(json!({

@@ -56,7 +56,10 @@ impl Ear {
 }
 
 impl Hear for Ear {
-    fn connected(&mut self) {
+    fn connected(&mut self, largest: usize) {
+        if let Some((_, desk)) = &self.requests {
+            desk.bound(largest);
+        }
         if let Some(mirror) = &self.homeassistant {
             mirror.connected();
         }

@@ -39,7 +39,7 @@ pub struct Condition {
 /// What became of feedback.
 #[derive(Debug)]
 pub enum Taught {
-    /// The series is tuned; told once that is stored.
+    /// The series is tuned; told once that is stored, and let go untold if the store refuses it.
     Tuned(Tuned, oneshot::Receiver<()>),
     /// Nothing is remembered of that moment.
     NothingRemembered,
@@ -148,7 +148,7 @@ impl EngineThread {
         }
         // Else once that is stored which said it before.
         let (tell, told) = oneshot::channel();
-        record.committed.push(tell);
+        record.taught.push((series, tell));
         Taught::Tuned(tuned, told)
     }
 

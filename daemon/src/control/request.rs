@@ -63,6 +63,7 @@ pub(super) enum Refusal {
     Busy,
     StoreAway,
     NotStored,
+    StoreRefused,
     TooLarge(String),
     Stopping,
 }
@@ -79,6 +80,7 @@ impl Refusal {
             Refusal::Busy => "busy",
             Refusal::StoreAway => "store_away",
             Refusal::NotStored => "not_stored",
+            Refusal::StoreRefused => "store_refused",
             Refusal::TooLarge(_) => "too_large",
             Refusal::Stopping => "stopping",
         }
@@ -101,6 +103,10 @@ impl Refusal {
             Refusal::StoreAway => "the store does not answer; ask again".to_owned(),
             Refusal::NotStored => {
                 "the store has not confirmed it in time; it is tried on, and lost if Vidente ends before"
+                    .to_owned()
+            }
+            Refusal::StoreRefused => {
+                "the store refuses it, for a reason that is in Vidente's log; it counts until Vidente ends"
                     .to_owned()
             }
             Refusal::TooLarge(what) => format!("too large: {what}"),

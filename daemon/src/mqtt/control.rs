@@ -10,19 +10,21 @@ use tracing::{error, info, warn};
 use super::backoff::Outages;
 use super::wire::{Client, Event, Incoming, Link, Refused};
 use crate::config;
-use crate::retry::sleep_until;
+use crate::retry::{Reminder, sleep_until};
 
 /// Fixed header, topic length and properties of a PUBLISH at quality of service 0, besides correlation data.
 const PUBLISH_OVERHEAD: usize = 16;
 /// How long after a subscription was refused, or not answered, it is tried again.
 const RESUBSCRIBE: Duration = Duration::from_secs(30);
+/// How often messages that are too large are mentioned.
+const REMIND_EVERY: Duration = Duration::from_secs(30);
 /// How long the end may take.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What is told of what comes over the connection. Must not wait: the connection is kept alive by whoever calls.
 pub(crate) trait Hear: Send {
-    /// A new connection stands, and subscriptions are asked for.
-    fn connected(&mut self);
+    /// A new connection stands, over which packets of so many bytes may be sent, and subscriptions are asked for.
+    fn connected(&mut self, largest: usize);
 
     /// The connection is gone.
     fn disconnected(&mut self);
@@ -129,8 +131,9 @@ impl<C: Client, H: Hear> Drive<'_, C, H> {
                 Ok(Event::Connected { max_packet }) => {
                     self.outages.connected();
                     resubscribe = self.subscribe();
-                    self.hear.connected();
-                    self.up.send_replace(Some(max_packet.unwrap_or(self.max).min(self.max)));
+                    let largest = max_packet.unwrap_or(self.max).min(self.max);
+                    self.hear.connected(largest);
+                    self.up.send_replace(Some(largest));
                 }
                 Ok(Event::Publish(incoming)) => self.hear.message(incoming),
                 Ok(Event::Subscribed(answers)) => resubscribe = self.subscribed(&answers),
@@ -185,6 +188,7 @@ async fn feed<C: Client>(
     mut limit: watch::Receiver<Option<usize>>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Refused> {
+    let mut reminder = Reminder::default();
     loop {
         // Whoever hears of messages may answer them, so there is always a sender.
         let post = tokio::select! {
@@ -200,9 +204,11 @@ async fn feed<C: Client>(
         };
         // Either would end the connection, and the library does not check the first.
         if post.topic.len() > usize::from(u16::MAX) || post.size() > limit {
-            // Whoever asks may have chosen the topic.
-            let topic: String = post.topic.chars().take(200).collect();
-            warn!("a message of {} bytes on {topic} is dropped: the limit is {limit}", post.size());
+            if reminder.is_due(REMIND_EVERY) {
+                // Whoever asks may have chosen the topic.
+                let topic: String = post.topic.chars().take(200).collect();
+                warn!("a message of {} bytes on {topic} is dropped: the limit is {limit}", post.size());
+            }
             continue;
         }
         match post.correlation {
@@ -287,7 +293,7 @@ mod tests {
     struct Answering(#[allow(dead_code, reason = "held, as whoever answers does")] mpsc::Sender<Post>);
 
     impl Hear for Answering {
-        fn connected(&mut self) {}
+        fn connected(&mut self, _: usize) {}
         fn disconnected(&mut self) {}
         fn message(&mut self, _: Incoming) {}
     }

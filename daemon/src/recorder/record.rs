@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use crate::message::AckToken;
-use crate::record::WriteBatch;
+use crate::record::{SeriesHandle, WriteBatch};
 
 /// Readings at which a batch is full.
 const MAX_READINGS: usize = 4000;
@@ -22,6 +22,8 @@ pub struct Record {
     pub acks: Vec<AckToken>,
     /// Whom to tell once the store holds the rows, and all rows sent before.
     pub committed: Vec<oneshot::Sender<()>>,
+    /// The same of who gave feedback on a series; let go untold if the store refuses it.
+    pub taught: Vec<(SeriesHandle, oneshot::Sender<()>)>,
 }
 
 impl Record {
@@ -29,6 +31,7 @@ impl Record {
         self.batch.append(later.batch);
         self.acks.append(&mut later.acks);
         self.committed.append(&mut later.committed);
+        self.taught.append(&mut later.taught);
     }
 
     /// Whether it is enough for one commit.
@@ -38,7 +41,7 @@ impl Record {
             || self.batch.states.len() >= MAX_STATES
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.batch.is_empty() && self.acks.is_empty() && self.committed.is_empty()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty() && self.acks.is_empty() && self.committed.is_empty() && self.taught.is_empty()
     }
 }

@@ -39,6 +39,7 @@ pub(super) struct Cargo {
     load: Load,
     acks: Vec<AckToken>,
     committed: Vec<oneshot::Sender<()>>,
+    taught: Vec<(SeriesHandle, oneshot::Sender<()>)>,
     /// Up to where the spool holds the job's rows; none while only memory does.
     spooled: Option<Position>,
 }
@@ -152,6 +153,7 @@ impl Shelf {
                 load: Load::default(),
                 acks: Vec::new(),
                 committed: Vec::new(),
+                taught: Vec::new(),
                 spooled: Some(end),
             };
             return Ok(Some(Job { unwritten: Unwritten::new(whole), cargo }));
@@ -170,16 +172,18 @@ impl Shelf {
             load,
             acks: record.acks,
             committed: record.committed,
+            taught: record.taught,
             spooled: None,
         };
         Ok(Some(Job { unwritten: Unwritten::new(whole), cargo }))
     }
 
-    /// The store holds a job's rows: tells whom it concerns.
+    /// The store holds a job's rows, feedback apart that is unsaid: tells whom it concerns.
     pub(super) fn done(
         &mut self,
         job: Job,
         made: Vec<(SeriesHandle, i64)>,
+        is_unsaid: impl Fn(SeriesHandle) -> bool,
         acks: &mpsc::UnboundedSender<AckToken>,
     ) {
         for (handle, id) in made {
@@ -187,7 +191,7 @@ impl Shelf {
             self.unsaved.remove(&handle);
         }
         self.metrics.stored.inc_by(job.unwritten.stored);
-        let Cargo { load, acks: tokens, committed, spooled, .. } = job.cargo;
+        let Cargo { load, acks: tokens, committed, taught, spooled, .. } = job.cargo;
         if let Some(spool) = &mut self.spool {
             if let Some(position) = spooled {
                 blocking(|| spool.release(position));
@@ -203,7 +207,8 @@ impl Shelf {
             self.measure();
         }
         self.release(load, tokens, acks);
-        for told in committed {
+        let taught = taught.into_iter().filter(|(series, _)| !is_unsaid(*series)).map(|(_, told)| told);
+        for told in committed.into_iter().chain(taught) {
             // Whoever asked may have stopped waiting.
             let _ = told.send(());
         }
@@ -253,11 +258,11 @@ impl Shelf {
                 self.waiting.push_front(first);
                 return;
             }
-            let Record { batch, acks: tokens, committed } = first.record;
+            let Record { batch, acks: tokens, committed, taught } = first.record;
             self.release(first.load.without_states(), tokens, acks);
             let WriteBatch { states, models, feedback, .. } = batch;
             let batch = WriteBatch { states, models, feedback, ..WriteBatch::default() };
-            let record = Record { batch, acks: Vec::new(), committed };
+            let record = Record { batch, acks: Vec::new(), committed, taught };
             self.held.append(Waiting { record, load: first.load.of_states() });
         }
     }

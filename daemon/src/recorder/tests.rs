@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::metrics::Rejection;
-use crate::record::{Cause, ModelChange, NewSeries, Promotion, ReadingColumns, SeriesHandle};
+use crate::record::{Cause, FeedbackRow, ModelChange, NewSeries, Promotion, ReadingColumns, SeriesHandle};
 use crate::store::Store;
 use crate::store::testing::{Cluster, postgres, sqlite};
 
@@ -36,7 +36,7 @@ impl Rig {
     fn send(&self, batch: WriteBatch, packet_id: u16) {
         self.backlog.add(&batch);
         let acks = vec![AckToken { generation: 1, packet_id }];
-        self.records.send(Record { batch, acks, committed: vec![] }).unwrap();
+        self.records.send(Record { batch, acks, ..Record::default() }).unwrap();
     }
 
     async fn acked(&mut self) -> u16 {
@@ -180,6 +180,19 @@ async fn a_series_that_the_store_refuses_loses_its_rows_only() {
     assert_eq!(rig.acked().await, 2);
     assert_eq!(stored(&t.store, "climate").await, 2);
     assert_eq!((rig.metrics.stored.get(), rig.rejected(0, Rejection::StoreRefused)), (2, 3));
+    // Feedback on it is not confirmed, neither what is new nor what was said before.
+    let feedback = |series| {
+        let given_at = T0 + i64::from(series);
+        vec![FeedbackRow { series, given_at, time: T0, newest: T0, anomaly: true, evidence: 1.0 }]
+    };
+    for (handle, rows, confirmed) in
+        [(0, feedback(0), false), (0, vec![], false), (1, feedback(1), true), (1, vec![], true)]
+    {
+        let (tell, told) = oneshot::channel();
+        let batch = WriteBatch { feedback: rows, ..WriteBatch::default() };
+        rig.records.send(Record { batch, taught: vec![(handle, tell)], ..Record::default() }).unwrap();
+        assert_eq!(told.await.is_ok(), confirmed, "{handle}");
+    }
 }
 
 #[tokio::test]

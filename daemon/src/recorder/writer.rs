@@ -22,6 +22,8 @@ pub struct Writer<R> {
     stream_of: Option<Vec<Option<usize>>>,
     /// Series that the store refused: their rows are, too, without asking again.
     refused: HashSet<SeriesHandle>,
+    /// Series of which it refused the latest feedback.
+    unsaid: HashSet<SeriesHandle>,
     /// Series that were made since [`Writer::made`].
     made: Vec<(SeriesHandle, i64)>,
 }
@@ -49,7 +51,15 @@ impl<R: Rows> Writer<R> {
     #[must_use]
     pub fn new(store: R, metrics: Arc<Metrics>, ids: SeriesIds, streams_of: Option<Vec<usize>>) -> Writer<R> {
         let stream_of = streams_of.map(|of| of.into_iter().map(Some).collect());
-        Writer { store, metrics, ids, stream_of, refused: HashSet::new(), made: Vec::new() }
+        Writer {
+            store,
+            metrics,
+            ids,
+            stream_of,
+            refused: HashSet::new(),
+            unsaid: HashSet::new(),
+            made: Vec::new(),
+        }
     }
 
     pub(super) fn ids(&self) -> &SeriesIds {
@@ -59,6 +69,11 @@ impl<R: Rows> Writer<R> {
     /// The ids of series that were made since this was last asked.
     pub(super) fn made(&mut self) -> Vec<(SeriesHandle, i64)> {
         std::mem::take(&mut self.made)
+    }
+
+    /// Whether the store refused the latest feedback on a series.
+    pub(super) fn is_unsaid(&self, series: SeriesHandle) -> bool {
+        self.refused.contains(&series) || self.unsaid.contains(&series)
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
@@ -89,6 +104,7 @@ impl<R: Rows> Writer<R> {
                 Ok(written) => {
                     unwritten.stored += self.count(&part.readings, &written, unwritten.again);
                     mention(&part.models, &written.models);
+                    part.feedback.iter().for_each(|row| _ = self.unsaid.remove(&row.series));
                     let made = part.new_series.iter().map(|s| s.handle);
                     self.made.extend(made.filter_map(|handle| Some((handle, self.ids.get(handle)?))));
                     unwritten.parts.pop();
@@ -161,6 +177,7 @@ impl<R: Rows> Writer<R> {
         for &series in &row.readings.series {
             self.reject(series, Rejection::StoreRefused);
         }
+        self.unsaid.extend(row.feedback.iter().map(|row| row.series));
     }
 
     fn holds_refused(&self, batch: &WriteBatch) -> bool {

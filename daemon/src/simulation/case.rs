@@ -13,12 +13,16 @@ use crate::path::Bounds;
 pub(super) enum Op {
     /// A sensor reports, so many times in a row.
     Readings { device: u8, count: u8, step: u8, how: How },
+    /// A sensor reports something far out.
+    Wild { device: u8 },
     /// A meter whose time is the time of arrival reports.
     Meter { count: u8, how: How },
     /// A message comes again; with another value at the same time if `other`.
     Duplicate { back: u8, other: bool },
     /// A sensor reports something older than its newest reading.
     Late { device: u8, seconds: u16 },
+    /// A user says something of a series' latest anomaly, or of its newest reading.
+    Feedback { device: u8, latest: bool, anomaly: bool },
     /// A message that holds nothing to store.
     Garbage { kind: u8 },
     /// A reading, or all readings of a series, that the store refuses.
@@ -157,6 +161,9 @@ fn ops() -> impl Strategy<Value = Op> {
     prop_oneof![
         14 => (0..2_u8, many(), 1..120_u8, how())
             .prop_map(|(device, count, step, how)| Op::Readings { device, count, step, how }),
+        2 => (0..2_u8).prop_map(|device| Op::Wild { device }),
+        3 => (0..2_u8, any::<bool>(), any::<bool>())
+            .prop_map(|(device, latest, anomaly)| Op::Feedback { device, latest, anomaly }),
         6 => (many(), how()).prop_map(|(count, how)| Op::Meter { count, how }),
         3 => (0..10_u8, any::<bool>()).prop_map(|(back, other)| Op::Duplicate { back, other }),
         3 => (0..2_u8, 0..600_u16).prop_map(|(device, seconds)| Op::Late { device, seconds }),

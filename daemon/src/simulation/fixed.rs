@@ -282,3 +282,25 @@ fn a_reading_that_was_not_stored_at_qos_0_is_stored_at_qos_1() {
     let again = Op::Duplicate { back: 0, other: true };
     well(setup, vec![Op::StoreAway { seconds: 5 }, readings(2), Op::Advance { millis: 300 }, perhaps, again]);
 }
+
+/// What is said in between is heard again in its place, whether checkpoints hold it or not.
+#[test]
+fn feedback_tunes_after_a_restart_as_it_did_before() {
+    let mut tuned = 0;
+    for (kill, unreadable) in [(false, false), (true, false), (true, true)] {
+        let mut ops = Vec::new();
+        for (latest, anomaly) in [(true, false), (false, true)] {
+            let feedback = Op::Feedback { device: 0, latest, anomaly };
+            ops.extend([readings(40), Op::Advance { millis: 3000 }, Op::Wild { device: 0 }]);
+            ops.extend([Op::Advance { millis: 500 }, feedback, readings(3), Op::Advance { millis: 2000 }]);
+            ops.push(Op::Restart { kill, seconds: 1, unreadable });
+        }
+        for (seed, interval) in (0..10).zip([false, true].into_iter().cycle()) {
+            let ended = run(&case(seed, Setup { interval, ..Setup::default() }, &ops));
+            assert_eq!(ended.violation, None, "seed {seed}\n{}", ended.trace.join("\n"));
+            tuned +=
+                ended.trace.iter().filter(|line| line.contains("feedback") && line.contains("Tuned")).count();
+        }
+    }
+    assert!(tuned > 30, "{tuned} times");
+}

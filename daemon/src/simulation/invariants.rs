@@ -45,6 +45,8 @@ invariants! {
     PUBLISHED_AS_STORED: "what is published is what is stored";
     BOUNDED: "inbox, out queue and what waits for the store are bounded";
     STATE_IS_REPLAY: "after a start each series forecasts what a replay of its readings does";
+    TUNED_AS_SAID: "after a start the bar of each series is that of a replay which hears what was said in its place";
+    SAID_IS_STORED: "feedback is in the store once that is told";
     CHECKPOINT_OF_STORED: "a checkpoint holds no reading that is not stored";
     ONE_STATE: "a commit holds at most one checkpoint of a series";
     STATES_BEFORE_CHAMPION: "a model is champion once no checkpoint of another is left";
@@ -172,9 +174,18 @@ pub(super) fn restored(sim: &Sim, tables: &Tables, restored: &mut Restored) {
             continue;
         }
         let mut replay = Replay::new(sim.config(), stream, restored.installed[stream]);
+        let mut said = tables.said(row.id).peekable();
         for (time, value) in tables.fed(row.id) {
+            while let Some(word) = said.next_if(|word| word.newest < time) {
+                replay.hear(word);
+            }
             replay.observe(time, value);
         }
+        said.for_each(|word| replay.hear(word));
+        let bars = (restored.engine.bar(handle), replay.bar());
+        // What a model made of readings is not what another does.
+        let tuned = bars.0 == bars.1 || tables.swapped.contains(&row.stream);
+        sim.ensure(tuned, TUNED_AS_SAID, || format!("{}: {bars:?}", row.key));
         let expected = replay.forecast();
         sim.ensure(forecast == expected, STATE_IS_REPLAY, || {
             format!("{}: {:?} and not {:?}", row.key, forecast.first(), expected.first())

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use super::broker::Broker;
@@ -16,13 +16,14 @@ use super::store::SimStore;
 use crate::app::STOP_LIMIT;
 use crate::clock::Clock;
 use crate::config;
+use crate::control::{ControlMessage, Taught};
 use crate::engine_thread::{BURST, EngineThread, Left, ROOM_EVERY, Rounds};
 use crate::message::Message;
 use crate::metrics::{Metrics, Rejection};
 use crate::mqtt::Role;
 use crate::path::{self, Path};
 use crate::ready::Ready;
-use crate::record::{Cause, ModelChange, Promotion};
+use crate::record::{Cause, ModelChange, Promotion, SeriesHandle};
 use crate::supervise::Tasks;
 use crate::trainer::Swap;
 use crate::world::World;
@@ -96,16 +97,20 @@ struct Life {
     metrics: Arc<Metrics>,
     engine: Arc<Mutex<Option<mpsc::WeakSender<Message>>>>,
     swap: Option<JoinHandle<()>>,
+    /// Who gave feedback and waits until it is stored.
+    asking: JoinSet<()>,
 }
 
 pub(super) struct Machine {
     pub(super) world: SimWorld,
     life: Option<Life>,
+    /// When feedback was given last.
+    given_at: Arc<AsyncMutex<i64>>,
 }
 
 impl Machine {
     pub(super) fn new(world: SimWorld) -> Machine {
-        Machine { world, life: None }
+        Machine { world, life: None, given_at: Arc::default() }
     }
 
     pub(super) fn start(&mut self) {
@@ -116,7 +121,7 @@ impl Machine {
         let (stop, stopped) = watch::channel(false);
         let engine = Arc::default();
         let task = tokio::spawn(daemon(self.world.clone(), metrics.clone(), Arc::clone(&engine), stopped));
-        self.life = Some(Life { task, stop, metrics, engine, swap: None });
+        self.life = Some(Life { task, stop, metrics, engine, swap: None, asking: JoinSet::new() });
     }
 
     /// Starts a daemon again that ended because the store went away while it started.
@@ -148,6 +153,7 @@ impl Machine {
         let Some(life) = self.life.take() else { return };
         self.world.sim.note(|| "kill".to_owned());
         life.task.abort();
+        drop(life.asking);
         if let Some(swap) = life.swap {
             swap.abort();
         }
@@ -165,6 +171,7 @@ impl Machine {
         let (sim, store) = (&self.world.sim, &self.world.store);
         sim.note(|| "stop".to_owned());
         life.stop.send_replace(true);
+        drop(life.asking);
         if let Some(swap) = life.swap {
             swap.abort();
         }
@@ -193,6 +200,44 @@ impl Machine {
         self.world.store.with(|t| invariants::published(&self.world.sim, t, &heard));
     }
 
+    /// A user says something of a series, of a time or of its latest anomaly. As the desk does it: one after the
+    /// other, and told once it is stored.
+    pub(super) fn feedback(&mut self, key: String, time: Option<i64>, anomaly: bool) {
+        let Some(life) = &mut self.life else { return };
+        let Some(engine) = lock(&life.engine).as_ref().and_then(mpsc::WeakSender::upgrade) else { return };
+        let (world, given_at) = (self.world.clone(), self.given_at.clone());
+        life.asking.spawn(async move {
+            let (reply, known) = oneshot::channel();
+            let message = ControlMessage::Known(0, usize::MAX, reply);
+            if engine.send(Message::Control(message)).await.is_err() {
+                return;
+            }
+            let Ok(known) = known.await else { return };
+            let Some(series) = known.iter().position(|known| *known.key == *key) else { return };
+            let mut last = given_at.lock().await;
+            let given_at = world.clock().now().max(*last + 1);
+            *last = given_at;
+            let (reply, taught) = oneshot::channel();
+            let series = series as SeriesHandle;
+            let message = ControlMessage::Teach { series, time, anomaly, given_at, reply };
+            if engine.send(Message::Control(message)).await.is_err() {
+                return;
+            }
+            let Ok(taught) = taught.await else { return };
+            drop((last, engine));
+            world.sim.note(|| format!("feedback on {key}: {taught:?}"));
+            if let Taught::Tuned(tuned, stored) = taught
+                && stored.await.is_ok()
+            {
+                let kept = world
+                    .store
+                    .with(|t| t.id(&key).is_some_and(|id| t.feedback.contains_key(&(id, given_at))));
+                let kept = kept || !tuned.news;
+                world.sim.ensure(kept, invariants::SAID_IS_STORED, || format!("{key} at {given_at}"));
+            }
+        });
+    }
+
     /// Brings a new model in, as the trainer does; one at a time.
     pub(super) fn new_model(&mut self, position: usize, probation: bool) {
         let Some(life) = &mut self.life else { return };
@@ -207,6 +252,7 @@ impl Machine {
             let (model, expected) = world
                 .store
                 .with(|t| (replay::candidate(t, &stream.name), t.champion(&stream.name).map(|m| m.id)));
+            world.store.with(|t| t.swapped.insert(stream.name.clone()));
             world.sim.note(|| format!("model {model} comes in on {}", stream.name));
             let change = ModelChange::Promote(Promotion {
                 model,

@@ -8,7 +8,7 @@ use forecaster::{Engine, Installed, Model, Reading, SeriesHandle, Step, Timestam
 
 use super::tables::Tables;
 use crate::config::Config;
-use crate::store::ModelRow;
+use crate::store::{ModelRow, StoredFeedback};
 use crate::training;
 
 /// Different models that there are.
@@ -77,6 +77,16 @@ impl Replay {
         let verdict = self.engine.observe(self.handle, reading, Timestamp(i64::MAX));
         assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
         (self.engine.steps(), self.engine.model_of(self.handle).map(|m| m.id))
+    }
+
+    /// Takes in what was said.
+    pub(super) fn hear(&mut self, word: &StoredFeedback) {
+        self.engine.teach_again(self.handle, word.evidence, word.anomaly);
+    }
+
+    /// The bar that evidence must reach.
+    pub(super) fn bar(&self) -> Option<f64> {
+        self.engine.bar(self.handle)
     }
 
     /// The forecast from the newest reading.

@@ -90,6 +90,11 @@ impl Running {
                     self.broker.publish(self.sensors.reading(device, step, how));
                 }
             }
+            Op::Wild { device } => self.broker.publish(self.sensors.wild(device)),
+            Op::Feedback { device, latest, anomaly } => {
+                let (key, newest) = self.sensors.newest(device);
+                self.machine.feedback(key, (!latest).then_some(newest), anomaly);
+            }
             Op::Meter { count, how } => {
                 for _ in 0..count {
                     self.broker.publish(self.sensors.meter(how));

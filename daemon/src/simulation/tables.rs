@@ -25,6 +25,8 @@ pub(super) struct Tables {
     pub(super) feedback: BTreeMap<(i64, i64), StoredFeedback>,
     /// Keys of series with rows in batches that were refused, and so written piece by piece.
     pub(super) pieces: BTreeSet<String>,
+    /// Streams of which the model changed, or was about to.
+    pub(super) swapped: BTreeSet<String>,
     /// Streams of which readings were forecast from and not stored.
     pub(super) unstored: BTreeSet<String>,
 }
@@ -61,6 +63,11 @@ impl Tables {
             .range((id, i64::MIN)..=(id, i64::MAX))
             .filter(|(_, (_, late))| !late)
             .map(|((_, time), (value, _))| (*time, *value))
+    }
+
+    /// What was said of a series, the first first.
+    pub(super) fn said(&self, id: i64) -> impl Iterator<Item = &StoredFeedback> + '_ {
+        self.feedback.range((id, i64::MIN)..=(id, i64::MAX)).map(|(_, row)| row)
     }
 
     /// Whether a reading needs no more to be kept for good.

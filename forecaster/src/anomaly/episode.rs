@@ -209,7 +209,7 @@ impl Episode {
         self.taught.get().map_or(tracked, |lessons| lessons.bar(tracked, usual * LOWEST.exp()))
     }
 
-    fn bar(&self, interval: Option<i64>, settings: &AnomalySettings) -> Option<f64> {
+    pub(crate) fn bar(&self, interval: Option<i64>, settings: &AnomalySettings) -> Option<f64> {
         let usual = self.usual(interval, settings)?;
         Some(self.bounded(usual, self.tracked(usual)))
     }

@@ -34,6 +34,14 @@ impl Engine {
         }
     }
 
+    /// The bar that evidence must reach for an anomaly of a series to be raised, within what feedback allows; none
+    /// while nothing is raised at all.
+    #[must_use]
+    pub fn bar(&self, handle: SeriesHandle) -> Option<f64> {
+        let slot = self.slots.get(handle as usize)?;
+        slot.series.bar(&self.streams[slot.stream].spec)
+    }
+
     /// What is the matter with a series now.
     #[must_use]
     pub fn problem(&self, handle: SeriesHandle) -> Problem {

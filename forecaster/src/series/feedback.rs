@@ -21,6 +21,11 @@ impl Series {
         self.episode.teach_again(evidence, anomaly);
     }
 
+    /// As `Episode::bar`.
+    pub(crate) fn bar(&self, spec: &StreamSpec) -> Option<f64> {
+        self.episode.bar(self.local.interval(spec.interval), &spec.anomaly)
+    }
+
     pub(crate) fn taught(&self) -> &Taught {
         self.episode.taught()
     }

@@ -292,7 +292,7 @@ async fn who_waits_for_the_store_is_told_when_all_before_is_there() {
     let states = vec![StateRow { series: 0, time: T0 + 9, model: None, state: vec![0; 100] }];
     let batch = WriteBatch { states, ..WriteBatch::default() };
     rig.backlog.add(&batch);
-    rig.records.send(Record { batch, acks: vec![], committed: vec![committed] }).unwrap();
+    rig.records.send(Record { batch, committed: vec![committed], ..Record::default() }).unwrap();
     rig.send_all(10..20);
     rig.wait(3).await;
     assert_eq!(rig.all_acked().len(), 20);
