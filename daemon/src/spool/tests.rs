@@ -269,3 +269,22 @@ proptest! {
         prop_assert!(times.is_sorted());
     }
 }
+
+#[test]
+fn who_looks_at_a_folder_learns_who_uses_it_and_changes_nothing() {
+    let dir = TempDir::new().unwrap();
+    let place = dir.path().join("spool");
+    assert_eq!(holder(&place).unwrap(), Holder::Nobody);
+    assert!(!place.exists());
+    let mut spool = Spool::open(&place, MANY).unwrap();
+    let own = std::process::id();
+    assert_eq!(holder(&place).unwrap(), Holder::Process(Some(own)));
+    assert_eq!(used(&place), 0, "the lock is no entry");
+    spool.append(&entry(1, 3)).unwrap();
+    assert_eq!(used(&place), spool.bytes());
+    let refused = Spool::open(&place, MANY).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+    assert!(refused.to_string().contains(&format!("in use by process {own}")), "{refused}");
+    drop(spool);
+    assert_eq!(holder(&place).unwrap(), Holder::Nobody);
+}
