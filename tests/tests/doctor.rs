@@ -4,7 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vidente_tests::{Feed, Mosquitto, Persistence, Rig, Settings, Store, free_port, vidente};
+use vidente_tests::{
+    Feed, Mosquitto, Persistence, Rig, Settings, Store, WAIT, free_port, vidente, wait_until,
+};
 
 /// Exit status and findings.
 fn examine(config: &Path) -> Result<(Option<i32>, Vec<Value>)> {
@@ -152,9 +154,12 @@ fn rights_and_limits_of_broker_and_store_are_named() -> Result<()> {
 #[test]
 fn what_another_daemon_has_fails_and_so_does_a_second_run() -> Result<()> {
     let rig = Rig::new(Store::Sqlite)?;
-    Feed::message(&rig.broker, &Feed::topic(0), b"{}", true)?;
     let (config, http) = rig.configure(&roomy())?;
     let mut daemon = vidente_tests::Daemon::start(&config, http, &rig.dir().join("log"))?;
+    let heard = || anyhow::Ok(daemon.json("/api/v1/streams")?[0]["heard"] == true);
+    ensure!(!heard()?, "nothing has been published");
+    Feed::message(&rig.broker, &Feed::topic(0), b"{}", true)?;
+    wait_until("the stream to be heard", WAIT, heard)?;
     let (port, id) = (format!("127.0.0.1:{http}"), format!("process {}", daemon.id()));
     let second = |name: &str, change: &dyn Fn(String) -> String| {
         let (config, _) = rig.configure(&Settings { name: name.to_owned(), ..roomy() })?;

@@ -95,7 +95,7 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let text = error.to_string();
+        let text = said(&error);
         let trouble = match &error {
             sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => None,
             sqlx::Error::Database(e) => {
@@ -115,6 +115,14 @@ impl From<sqlx::Error> for StoreError {
             None => StoreError::Refused(format!("the database refuses the data: {text}")),
             Some(trouble) => StoreError::Unavailable(trouble, text + &advice(&error)),
         }
+    }
+}
+
+/// What a database says in its own words; the library adds a line of the server's source to them.
+pub(super) fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(e) => format!("the database says: {}", e.message()),
+        other => other.to_string(),
     }
 }
 
@@ -222,7 +230,7 @@ impl From<MigrateError> for StoreError {
                  that nothing else has changed"
             )),
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-                let text = format!("migration failed: {error}{}", advice(&error));
+                let text = format!("migration failed: {}{}", said(&error), advice(&error));
                 StoreError::Unavailable(StoreError::from(error).trouble(), text)
             }
             error => StoreError::Unavailable(Trouble::Schema, format!("migration failed: {error}")),

@@ -10,7 +10,7 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row, SqliteConnection, SqlitePool};
 
-use super::error::advice;
+use super::error::{advice, said};
 use super::promotions::{self, Transaction};
 use super::write::{Attempt, NewIds, by_kind, labels, resolve, written};
 use super::{SeriesIds, StoreError, Written, feedback, without_nul};
@@ -39,8 +39,9 @@ pub(super) struct SqliteStore {
 
 impl SqliteStore {
     pub(super) async fn open(config: &config::Store) -> Result<SqliteStore, StoreError> {
-        let unusable =
-            |e: sqlx::Error| StoreError::Config(format!("[store] url: {}: {e}{}", config.url, advice(&e)));
+        let unusable = |e: sqlx::Error| {
+            StoreError::Config(format!("[store] url: {}: {}{}", config.url, said(&e), advice(&e)))
+        };
         if config.url.contains(":memory:") || config.url.contains("mode=memory") {
             return Err(StoreError::Config(
                 "[store] url: SQLite needs a file: sqlite:///path/to/file.db".into(),
