@@ -22,7 +22,7 @@ pub(super) struct Ear {
 
 impl Ear {
     /// How long nothing has come although it could have, if that is to be said now.
-    fn to_say(&mut self, now: Instant, listening: bool, interval: Option<Duration>) -> Option<Duration> {
+    fn says(&mut self, now: Instant, listening: bool, interval: Option<Duration>) -> Option<Duration> {
         if self.heard || !listening {
             self.since = None;
             return None;
@@ -43,7 +43,7 @@ impl Ingest {
     pub fn unheard(&mut self, now: Instant, listening: bool) {
         for (stream, path) in self.streams.iter_mut().enumerate().filter(|(_, path)| path.active) {
             let known = self.metrics.stream(stream).series.get() > 0;
-            if let Some(waited) = path.ear.to_say(now, listening && !known, path.settings.interval) {
+            if let Some(waited) = path.ear.says(now, listening && !known, path.settings.interval) {
                 tracing::warn!(
                     stream = &*path.name,
                     topic = path.settings.topic.filter(),
@@ -76,7 +76,7 @@ mod tests {
         let begin = *BEGIN.get_or_init(Instant::now);
         let at = |minute: u64| begin + Duration::from_secs(60 * minute);
         let interval = interval.map(|minutes| Duration::from_secs(60 * minutes));
-        minutes.filter(|minute| ear.to_say(at(*minute), listening, interval).is_some()).collect()
+        minutes.filter(|minute| ear.says(at(*minute), listening, interval).is_some()).collect()
     }
 
     static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
