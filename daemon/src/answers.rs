@@ -98,6 +98,7 @@ impl EngineThread {
                 series: usize::try_from(self.metrics.stream(stream).series.get()).unwrap_or_default(),
                 relative_error: engine.quality(stream).relative_error(),
                 coverage: engine.quality(stream).coverage(),
+                heard: self.ingest.is_heard(stream),
             })
             .collect()
     }

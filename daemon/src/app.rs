@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -78,9 +77,7 @@ pub async fn run(
     let asked_to_reload = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
 
     // HTTP comes first, so that probes and metrics tell of a store that is away.
-    let listener = TcpListener::bind(&config.http.listen)
-        .await
-        .with_context(|| format!("[http] listen: cannot bind {}", config.http.listen))?;
+    let listener = admin::bind(&config.http.listen).await?;
     let http = listener.local_addr()?;
     let (gate, tls) = (Gate::open(&config.http)?, admin::tls(&config.http)?);
 

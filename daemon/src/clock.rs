@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::training;
 
@@ -40,4 +40,25 @@ impl fmt::Debug for Clock {
 #[must_use]
 pub fn steady() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// A time as people tell it: to the second, and below one to the millisecond.
+pub(crate) fn rounded(time: Duration) -> humantime::FormattedDuration {
+    let unit = if time < Duration::from_secs(1) { 1_000_000 } else { 1_000_000_000 };
+    let units = (time.as_nanos() + unit / 2) / unit;
+    humantime::format_duration(Duration::from_nanos(u64::try_from(units * unit).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_told_no_nanoseconds() {
+        for (nanos, told) in
+            [(951, "0s"), (12_345_678, "12ms"), (999_600_000, "1s"), (61_499_000_000, "1m 1s"), (0, "0s")]
+        {
+            assert_eq!(rounded(Duration::from_nanos(nanos)).to_string(), told);
+        }
+    }
 }

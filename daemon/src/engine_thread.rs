@@ -175,6 +175,7 @@ impl Rounds {
                     engine.listeners.prune();
                     // While the store is away and memory is full, the inlet takes nothing in.
                     let listening = listening && waiting.is_empty() && engine.backlog.has_room();
+                    engine.ingest.unheard(at, listening);
                     if engine.ingest.silences(at, listening, LOOKS, effects) {
                         *tick = Some(at);
                     }

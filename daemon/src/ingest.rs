@@ -5,6 +5,7 @@
 mod anomalies;
 mod naming;
 mod reload;
+mod unheard;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use crate::record::WriteBatch;
 use crate::topic::Outputs;
 
 use anomalies::Steady;
+use unheard::Ear;
 
 /// Name in messages of the forecast made without a trained model.
 pub const NAIVE: &str = "naive";
@@ -32,6 +34,8 @@ pub const NAIVE: &str = "naive";
 const EARLIEST: i64 = -62_135_596_800 * SECOND;
 /// Of a stream whose readings are rejected that is said at most so often.
 const SAY_EVERY: Duration = Duration::from_secs(600);
+/// Bytes of a body that are logged at most.
+const SHOWN: usize = 200;
 /// Clocks of arrival may step back by this much and readings still count as in order.
 const CLOCK_STEP: i64 = SECOND;
 
@@ -43,6 +47,7 @@ struct StreamPath {
     active: bool,
     /// When it was last said that readings are rejected.
     said: Option<Instant>,
+    ear: Ear,
 }
 
 impl StreamPath {
@@ -53,6 +58,7 @@ impl StreamPath {
             decoder: Decoder::new(settings, max_bytes),
             active,
             said: None,
+            ear: Ear::default(),
         }
     }
 }
@@ -202,14 +208,22 @@ impl Ingest {
         on: &mut dyn FnMut(&mut Effects) -> bool,
     ) {
         let Some(path) = self.streams.get_mut(route.stream) else { return };
+        path.ear.heard = true;
         let mut decoded = std::mem::take(&mut self.decoded);
         let arrival = Arrival { topic: &packet.topic, payload: &packet.payload, at: packet.arrived_at };
         path.decoder.decode(arrival, &mut decoded);
         let metrics = Arc::clone(&self.metrics);
         let metrics = metrics.stream(route.stream);
         metrics.received.inc_by((decoded.readings().len() + decoded.rejections().len()) as u64);
-        for reason in decoded.rejections() {
-            tracing::debug!(topic = packet.topic, reason = reason.label(), "reading rejected");
+        for (position, reason) in decoded.rejections().iter().enumerate() {
+            let field = || path.decoder.fields().get(decoded.misfit(position)?).map(String::as_str);
+            tracing::debug!(
+                topic = packet.topic,
+                field = field(),
+                payload = beginning(&packet.payload),
+                reason = reason.label(),
+                "reading rejected"
+            );
             metrics.rejected(*reason).inc();
         }
         if let Some(reason) = decoded.rejections().first()
@@ -251,8 +265,14 @@ impl Ingest {
                     .and_then(|handle| self.reading(handle, reading.value, origin, effects))
             };
             if let Err(reason) = taken {
-                let value = reading.value;
-                tracing::debug!(topic = packet.topic, value, reason = reason.label(), "reading rejected");
+                tracing::debug!(
+                    topic = packet.topic,
+                    field = naming::field_name(&self.streams, route.stream, reading.field),
+                    value = reading.value,
+                    time = reading.time.map(|time| encode::text(Timestamp(time))),
+                    reason = reason.label(),
+                    "reading rejected"
+                );
                 metrics.rejected(reason).inc();
             }
             if effects.are_many() {
@@ -365,4 +385,11 @@ impl Ingest {
             self.anomaly(handle, reading, outcome, change, origin, effects);
         }
     }
+}
+
+/// The beginning of a body, as it can be logged.
+fn beginning(payload: &[u8]) -> String {
+    let shown = payload.get(..SHOWN).unwrap_or(payload);
+    let more = if shown.len() < payload.len() { "…" } else { "" };
+    format!("{}{more}", String::from_utf8_lossy(shown).escape_debug())
 }

@@ -50,10 +50,12 @@ pub(crate) fn set_level(level: Level) -> bool {
 }
 
 fn from_environment() -> Option<EnvFilter> {
-    EnvFilter::try_from_env(VARIABLE).ok()
+    let given = std::env::var(VARIABLE).ok().filter(|given| !given.is_empty())?;
+    // Unless the library is named there, as below.
+    EnvFilter::try_new(format!("sqlx={},{given}", Level::Warn.name())).ok()
 }
 
-/// Of the database library warnings are enough: at other levels it tells of every statement.
+/// Of the database library warnings are enough: at other levels it tells of every statement and notice.
 fn filter_of(level: Level) -> String {
     format!("{},sqlx={}", level.name(), level.min(Level::Warn).name())
 }

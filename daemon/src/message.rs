@@ -287,4 +287,6 @@ pub struct StreamSnapshot {
     pub relative_error: Option<f64>,
     /// Recent share of readings inside the 90 % interval.
     pub coverage: Option<f64>,
+    /// Whether a message has come on its topic since the start.
+    pub heard: bool,
 }

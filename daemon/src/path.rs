@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock;
@@ -99,7 +99,11 @@ pub(crate) fn open_spool(config: &Config, metrics: &Metrics) -> anyhow::Result<O
             );
             Ok(None)
         }
-        Err(error) => Err(error).context("[spool] dir: name a folder that this daemon alone may use"),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => bail!(
+            "spool.dir: {error}; a second daemon needs an mqtt.client_id of its own (the default folder and the \
+             broker's session follow it), and a spool.dir of its own where one is named"
+        ),
+        Err(error) => Err(error).context("spool.dir: name a folder that this daemon alone may use"),
     }
 }
 

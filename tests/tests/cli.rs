@@ -1,9 +1,11 @@
 //! The commands that end by themselves, and configurations that cannot be used.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
-use vidente_tests::{Database, vidente};
+use vidente_tests::{Cluster, Database, Postgres, free_port, vidente, vidente_binary};
 
 /// Status and standard error of `vidente check`.
 fn check(dir: &Path, text: &str) -> Result<(Option<i32>, String)> {
@@ -31,6 +33,12 @@ fn a_configuration_that_cannot_be_used_is_refused_with_file_key_reason_and_fix()
         (format!("{STREAM}{STREAM}"), "name", ["s", "differ"]),
         ("[[stream]]\nname = \"s\"\n".to_owned(), "topic", ["missing", "topic"]),
         (String::new(), "stream", ["none", "[[stream]]"]),
+        (format!("{STREAM}horizon = \"12\"\n"), "stream[0].horizon", ["integer", "12, without quotes"]),
+        (format!("{STREAM}fields = \"x\"\n"), "stream[0].fields", ["a list", "[\"x\"]"]),
+        (format!("[anomaly]\nwarm_up = 5.5\n{STREAM}"), "anomaly.warm_up", ["5.5", "integer"]),
+        (format!("[store]\nurl = \"sqlite:///tmp\"\n{STREAM}"), "store.url", ["is a directory", "/tmp/"]),
+        (format!("[store]\nurl = \"sqlite:x.db\"\n{STREAM}"), "store.url", ["names no file", "sqlite:///"]),
+        (format!("[store]\nurl = \"sqlite:///no/x.db\"\n{STREAM}"), "store.url", ["/no does not", "mkdir"]),
     ];
     for (text, key, words) in cases {
         let (status, said) = check(dir.path(), &text)?;
@@ -60,7 +68,86 @@ fn no_configuration_is_refused_with_the_places_looked_at() -> Result<()> {
     let missing = dir.path().join("missing.toml");
     let out = vidente(&["run", "--config", missing.to_str().context("path")?])?;
     assert_eq!(out.status.code(), Some(78));
-    assert!(String::from_utf8_lossy(&out.stderr).contains("missing.toml"));
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.contains("missing.toml: cannot be read") && said.contains("after --config"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_variable_that_cannot_be_used_is_named_and_what_is_hardly_meant_is_said() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("v.toml");
+    let stream = |name: &str| format!("[[stream]]\nname = \"{name}\"\ntopic = \"in/{{x}}\"\n");
+    std::fs::write(&file, format!("[store]\nurl = \"sqlite://v.db\"\n{}{}", stream("a"), stream("b")))?;
+    let run = |variable: &str, value: &str| {
+        let mut check = Command::new(vidente_binary()?);
+        check.arg("check").arg("--config").arg(&file).env(variable, value);
+        let out = check.output()?;
+        anyhow::Ok((out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned()))
+    };
+    for (variable, value, words) in [
+        ("VIDENTE__HTTP__LISTEN", "foo", ["http.listen", "127.0.0.1:9464"]),
+        ("VIDENTE__FOO", "1", ["foo: unknown key", "allowed here: mqtt"]),
+        ("VIDENTE__MODEL__HIDDEN", "x", ["model.hidden", "an integer"]),
+    ] {
+        let (status, said) = run(variable, value)?;
+        assert_eq!(status, Some(78), "{said}");
+        assert!(said.contains(&format!("vidente: {variable} in the environment: ")), "{said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+    let (status, said) = run("VIDENTE__MODEL__HIDDEN", "16")?;
+    assert_eq!(status, Some(0), "{said}");
+    for words in
+        ["v.toml: warning: store.url: v.db is looked for", "warning: stream[1].topic: \"in/+\" is read"]
+    {
+        assert!(said.contains(words), "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_store_that_says_no_names_what_to_change() -> Result<()> {
+    const NOBODY: &str = "65534";
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("v.toml");
+    let migrate = |url: &str, user: &str| {
+        let text = format!("[store]\nurl = \"{url}\"\n[[stream]]\nname = \"s\"\ntopic = \"in/{{x}}\"\n");
+        std::fs::write(&file, text)?;
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", user, "--regid", user, "--clear-groups"]).arg(vidente_binary()?);
+        let out = command.arg("migrate").arg("--config").arg(&file).output()?;
+        anyhow::Ok((out.status.success(), String::from_utf8_lossy(&out.stderr).into_owned()))
+    };
+    let postgres = Postgres::start_with(Cluster {
+        superuser: "postgres",
+        hba: Some(
+            "host all postgres 127.0.0.1/32 trust\nhost all nobody 127.0.0.1/32 trust\n\
+                   host all asked 127.0.0.1/32 scram-sha-256\n",
+        ),
+        ..Cluster::default()
+    })?;
+    let at =
+        |user: &str, database: &str| format!("postgres://{user}@127.0.0.1:{}/{database}", postgres.port());
+    let sqlite = |path: &str| format!("sqlite://{}", dir.path().join(path).display());
+    // A folder of root's that others may enter, with a store of root's in it.
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
+    let (done, said) = migrate(&sqlite("ours.db"), "0")?;
+    assert!(done, "{said}");
+    std::fs::write(dir.path().join("text"), "no database at all")?;
+    for (url, user, words) in [
+        (at("nobody", "vidente"), "0", ["createuser", "in url"]),
+        (at("postgres", "none"), "0", ["createdb", "in url"]),
+        (at("asked", "vidente"), "0", ["the user in url", "password_file"]),
+        (at("stranger", "vidente"), "0", ["pg_hba.conf have a line", "cert_file"]),
+        (format!("postgres://x@127.0.0.1:{}/x", free_port()?), "0", ["port in url", "server runs"]),
+        (sqlite("new.db"), NOBODY, ["to its folder", "chown"]),
+        (sqlite("ours.db"), NOBODY, ["to its folder", "chown"]),
+        (sqlite("text"), "0", ["no database of SQLite", "name another"]),
+    ] {
+        let (done, said) = migrate(&url, user)?;
+        assert!(!done && said.contains("; [store] "), "{url}: {said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{url}: no {words:?} in: {said}");
+    }
     Ok(())
 }
 

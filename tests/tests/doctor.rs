@@ -4,7 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vidente_tests::{Mosquitto, Persistence, Rig, Settings, Store, free_port, vidente};
+use vidente_tests::{
+    Feed, Mosquitto, Persistence, Rig, Settings, Store, WAIT, free_port, vidente, wait_until,
+};
 
 /// Exit status and findings.
 fn examine(config: &Path) -> Result<(Option<i32>, Vec<Value>)> {
@@ -41,6 +43,11 @@ fn a_set_up_that_is_fine_fails_nothing_before_and_while_the_daemon_runs() -> Res
         let (config, http) = rig.configure(&roomy())?;
         let (status, findings) = examine(&config)?;
         ensure!(status == Some(0), "{findings:#?}");
+        found(&findings, "warn", "broker", &["climate heard nothing on sensors/+/+/climate", "topic"])?;
+        // No reading, and none that is published later, so that it is heard at once from here on.
+        Feed::message(&rig.broker, &Feed::topic(0), b"{}", true)?;
+        let (_, findings) = examine(&config)?;
+        found(&findings, "ok", "broker", &[&format!("stream climate hears {}", Feed::topic(0))])?;
         found(&findings, "ok", "broker", &["mosquitto version 2", "lets the user in"])?;
         found(&findings, "ok", "broker", &["grants sensors/+/+/climate, vidente/request/#"])?;
         found(&findings, "ok", "broker", &["takes what is published"])?;
@@ -58,8 +65,10 @@ fn a_set_up_that_is_fine_fails_nothing_before_and_while_the_daemon_runs() -> Res
         ensure!(status == Some(0), "{findings:#?}");
         found(&findings, "ok", "store", &[named])?;
         found(&findings, "ok", "store", &["the schema is current, 0 series"])?;
-        found(&findings, "ok", "spool", &["MiB are free"])?;
-        found(&findings, "ok", "http", &["served by a running Vidente"])?;
+        found(&findings, "ok", "spool", &["iB are free", " 0 B used"])?;
+        let id = format!("(process {})", daemon.id());
+        found(&findings, "ok", "http", &["served by a running Vidente", &id])?;
+        found(&findings, "ok", "spool", &["in use by this Vidente at its work", "mqtt.client_id"])?;
         if store == Store::Postgres {
             found(&findings, "ok", "clock", &["the store's clock is"])?;
         }
@@ -83,7 +92,7 @@ fn a_broker_or_store_that_is_away_or_says_no_fails() -> Result<()> {
     let (status, findings) = examine(&config)?;
     ensure!(status == Some(1), "{findings:#?}");
     found(&findings, "fail", "broker", &[&dead.to_string(), "mqtt.url"])?;
-    found(&findings, "fail", "store", &["store.url"])?;
+    found(&findings, "fail", "store", &["refused", "in [store]: check host and port in url"])?;
 
     // Somebody else has the port, and the spool's place is a file.
     let squatter = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -140,4 +149,44 @@ fn rights_and_limits_of_broker_and_store_are_named() -> Result<()> {
     found(&findings, "fail", "store", &["readings: insert", "feedback: insert", "roles.sql"])?;
     found(&findings, "warn", "store", &["limits.max_series is 1"])?;
     Ok(())
+}
+
+#[test]
+fn what_another_daemon_has_fails_and_so_does_a_second_run() -> Result<()> {
+    let rig = Rig::new(Store::Sqlite)?;
+    let (config, http) = rig.configure(&roomy())?;
+    let mut daemon = vidente_tests::Daemon::start(&config, http, &rig.dir().join("log"))?;
+    let heard = || anyhow::Ok(daemon.json("/api/v1/streams")?[0]["heard"] == true);
+    ensure!(!heard()?, "nothing has been published");
+    Feed::message(&rig.broker, &Feed::topic(0), b"{}", true)?;
+    wait_until("the stream to be heard", WAIT, heard)?;
+    let (port, id) = (format!("127.0.0.1:{http}"), format!("process {}", daemon.id()));
+    let second = |name: &str, change: &dyn Fn(String) -> String| {
+        let (config, _) = rig.configure(&Settings { name: name.to_owned(), ..roomy() })?;
+        std::fs::write(&config, change(std::fs::read_to_string(&config)?))?;
+        let (status, findings) = examine(&config)?;
+        ensure!(status == Some(1), "{findings:#?}");
+        let out = vidente(&["run", "--config", &config.display().to_string()])?;
+        ensure!(out.status.code() == Some(1), "{}", out.status);
+        anyhow::Ok((findings, String::from_utf8_lossy(&out.stderr).into_owned()))
+    };
+
+    let listens = |text: String| {
+        let lines = text.lines().map(|line| match line {
+            line if line.starts_with("listen") => format!("listen = \"{port}\"\n"),
+            line => format!("{line}\n"),
+        });
+        lines.collect()
+    };
+    let (findings, said) = second("beside", &listens)?;
+    found(&findings, "fail", "http", &["taken by another daemon", &id, "http.listen"])?;
+    ensure!(
+        said.contains(&format!("http.listen: {port} cannot")) && said.contains("choose another port"),
+        "{said}"
+    );
+
+    let (findings, said) = second("below", &|text| text.replace("below.spool", "vidente.spool"))?;
+    found(&findings, "fail", "spool", &["does not listen", &id, "spool.dir"])?;
+    ensure!(said.contains("spool.dir: ") && said.contains(&id) && said.contains("mqtt.client_id"), "{said}");
+    daemon.stop()
 }

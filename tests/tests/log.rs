@@ -34,7 +34,8 @@ fn json_is_an_object_a_line_with_the_fields_beside_the_message() -> Result<()> {
     }
     let refused = lines.iter().find(|line| line["message"] == "reading rejected").context("not told")?;
     ensure!(refused["reason"] == "not_a_number" && refused["topic"] == *Feed::topic(0), "{refused}");
-    ensure!(refused["level"] == "DEBUG", "{refused}");
+    ensure!(refused["field"] == "value" && refused["level"] == "DEBUG", "{refused}");
+    ensure!(refused["payload"].as_str().is_some_and(|text| text.contains("warm")), "{refused}");
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query as Parameters, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ const MAX_HISTORY: usize = 10_000;
 /// How old an overview may be.
 const OVERVIEW_AGE: Duration = Duration::from_secs(2);
 const OVERVIEW_WRONG: &str = "the parameters are search (256 bytes and 8 words at most), sort (attention, key or error), \
-     offset and limit (numbers)";
+     offset (a number) and limit (a number, 500 at most)";
 
 /// What the store has of a series, and what it is forecast by at present.
 #[derive(Serialize)]
@@ -136,4 +136,10 @@ pub(super) async fn no_token() -> Response {
 
 pub(super) async fn not_found() -> Response {
     error(StatusCode::NOT_FOUND, "no such page")
+}
+
+/// The header `Allow` comes with it.
+pub(super) async fn wrong_method(method: Method) -> Response {
+    let said = format!("this path does not take {method}; the header Allow says what it takes");
+    error(StatusCode::METHOD_NOT_ALLOWED, &said)
 }

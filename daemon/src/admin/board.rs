@@ -37,7 +37,7 @@ pub(super) struct View {
 impl View {
     pub(super) fn fits(&self) -> bool {
         let fits = |text: &String| text.len() <= MAX_SEARCH && text.split_whitespace().count() <= MAX_WORDS;
-        self.search.as_ref().is_none_or(fits)
+        self.search.as_ref().is_none_or(fits) && self.limit.is_none_or(|limit| limit <= MAX_LIMIT)
     }
 }
 
@@ -217,7 +217,7 @@ impl Board {
                 words.iter().all(|word| small[**at].contains(word))
             }
         };
-        let limit = view.limit.unwrap_or(LIMIT).min(MAX_LIMIT);
+        let limit = view.limit.unwrap_or(LIMIT);
         let order = self.order(view.sort);
         let (mut matching, mut series) = (0, Vec::new());
         for at in order.iter().filter(matches) {
@@ -280,6 +280,7 @@ mod tests {
             series: 0,
             relative_error: None,
             coverage: None,
+            heard: true,
         };
         let at = |second: i64| Some(Timestamp(second * 1_000_000));
         Board::new(

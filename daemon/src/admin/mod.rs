@@ -11,6 +11,7 @@ mod serve;
 mod shared;
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -102,11 +104,13 @@ impl<P: Pages> Admin<P> {
             .route("/api/v1/events", get(events::events))
             .route("/api/v1/train", train)
             .fallback(api::not_found)
+            .method_not_allowed_fallback(api::wrong_method)
             .layer(middleware::from_fn_with_state(gate.clone(), gate::authorise));
         // A browser cannot send a token before it has a page to type it into. The page holds no data.
         let page = Router::new()
             .route("/", get(assets::index))
             .route("/assets/{name}", get(assets::asset))
+            .method_not_allowed_fallback(api::wrong_method)
             .merge(data)
             .layer(middleware::from_fn_with_state(gate, gate::check_name));
         let desk = Desk {
@@ -122,6 +126,7 @@ impl<P: Pages> Admin<P> {
         Router::new()
             .route("/live", get(probes::live))
             .route("/ready", get(probes::ready))
+            .method_not_allowed_fallback(api::wrong_method)
             .merge(page)
             .layer(middleware::from_fn(guard::limit_size))
             .layer(middleware::from_fn(guard::limit_time))
@@ -169,6 +174,27 @@ pub fn tls(http: &config::Http) -> anyhow::Result<Option<Arc<rustls::ServerConfi
     match (&http.cert_file, &http.key_file) {
         (Some(cert), Some(key)) => Ok(Some(Arc::new(crate::tls::server(cert, key)?))),
         _ => Ok(None),
+    }
+}
+
+/// Opens the port.
+///
+/// # Errors
+/// With the key and the fix.
+pub async fn bind(listen: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(listen).await.map_err(|error| {
+        let fix = bind_fix(error.kind());
+        anyhow::anyhow!("http.listen: {listen} cannot be listened on: {error}; {fix}")
+    })
+}
+
+/// What to do if the port cannot be opened.
+pub(crate) fn bind_fix(error: ErrorKind) -> &'static str {
+    match error {
+        ErrorKind::AddrInUse => {
+            "choose another port in http.listen (of the demo: --listen), or end the program that has it"
+        }
+        _ => "name an address of this machine in http.listen, with a port that this user may take",
     }
 }
 

@@ -20,13 +20,15 @@ pub(super) async fn metrics<P: Pages>(State(desk): State<Arc<Desk<P>>>) -> Respo
 }
 
 /// Alive means that the engine thread answers: a process that only serves HTTP is dead. While the
-/// store is awaited and the series are restored there is no engine yet, and nothing to restart.
+/// store is awaited and the series are restored there is no engine yet, and nothing to restart. The number of
+/// the process tells `vidente doctor` whose port this is.
 pub(super) async fn live<P: Pages>(State(desk): State<Arc<Desk<P>>>) -> Response {
+    let pid = std::process::id();
     if !desk.admin.ready.restored() {
-        return Json(json!({ "live": true, "restored": false })).into_response();
+        return Json(json!({ "live": true, "restored": false, "pid": pid })).into_response();
     }
     match desk.streams().await {
-        Some(_) => Json(json!({ "live": true })).into_response(),
+        Some(_) => Json(json!({ "live": true, "pid": pid })).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "live": false, "missing": ["engine"] })))
             .into_response(),
     }

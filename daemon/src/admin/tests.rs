@@ -122,6 +122,7 @@ fn engine() -> mpsc::Sender<Message> {
                         series: 1,
                         relative_error: Some(0.77),
                         coverage: None,
+                        heard: true,
                     }])
                     .map_err(|_| ())
                     .unwrap(),
@@ -160,6 +161,27 @@ async fn the_api_shows_series_and_streams() {
     let streams = server.get("/api/v1/streams", "").await.json();
     assert_eq!(streams[0]["relative_error"], 0.77);
     assert_eq!(streams[0]["coverage"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_method_that_a_path_does_not_take_is_told_which_it_takes() {
+    let server = Server::start(None, engine()).await;
+    for path in ["/api/v1/series", "/api/v1/overview", "/metrics", "/", "/live"] {
+        let answer = server.ask("POST", path, "").await;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET,HEAD")), "{path}");
+        assert!(answer.json()["error"].as_str().unwrap().contains("does not take POST"), "{path}");
+    }
+    let secret = Server::start(Some("s3cret"), engine()).await;
+    assert_eq!(secret.ask("POST", "/api/v1/series", "").await.status, 401);
+}
+
+#[tokio::test]
+async fn an_overview_takes_a_limit_up_to_its_bound() {
+    let server = Server::start(None, engine()).await;
+    assert_eq!(server.get("/api/v1/overview?limit=500", "").await.status, 200);
+    let refused = server.get("/api/v1/overview?limit=501", "").await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.json()["error"].as_str().unwrap().contains("500 at most"));
 }
 
 #[tokio::test]
@@ -323,7 +345,8 @@ async fn training_is_asked_for_by_those_who_hold_the_token() {
     let token = "authorization: Bearer s3cret\r\n";
     assert_eq!(server.ask("POST", "/api/v1/train?stream=nowhere", token).await.status, 404);
     assert_eq!(server.ask("POST", "/api/v1/train?streem=power", token).await.status, 400);
-    assert_eq!(server.get("/api/v1/train", token).await.status, 405);
+    let wrong = server.get("/api/v1/train", token).await;
+    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST")));
     assert!(!server.demands.take(0) && !server.demands.take(1));
     let one = server.ask("POST", "/api/v1/train?stream=power", token).await;
     assert_eq!((one.status, one.json()), (202, json!({ "queued": ["power"] })));

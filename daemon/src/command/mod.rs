@@ -56,7 +56,10 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             for warning in config.warnings() {
                 tracing::warn!("{warning}");
             }
-            app::run(config, Some(file), signals()?, |started| tracing::info!("{}", started.url)).await
+            app::run(config, Some(file), signals()?, |started| {
+                tracing::info!("page, API and metrics are at {}", started.url)
+            })
+            .await
         }
         Command::Demo(args) => {
             logging::start_tool("warn,rumqttd=off,vidente=warn");

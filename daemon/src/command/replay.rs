@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use url::Url;
 
 use crate::cli::ReplayArgs;
+use crate::clock::rounded;
 use crate::config::Mqtt;
 use crate::encode;
 use crate::mqtt::Publisher;
@@ -64,7 +65,7 @@ pub(super) async fn run(args: ReplayArgs) -> anyhow::Result<()> {
     }
     publisher.finish().await.context("waiting for the broker to confirm the last readings")?;
     bar.finish_and_clear();
-    println!("{total} readings of {} series published in {:.1?}", table.names.len(), begun.elapsed());
+    println!("{total} readings of {} series published in {}", table.names.len(), rounded(begun.elapsed()));
     Ok(())
 }
 

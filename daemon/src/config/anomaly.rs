@@ -3,8 +3,8 @@
 use forecaster::{AnomalySettings, Direction};
 use serde::{Deserialize, Deserializer};
 
-use super::Config;
 use super::validate::Problems;
+use super::{Config, text};
 
 /// Intervals without a reading after which a series counts as silent.
 const SILENCE_AFTER: u32 = 5;
@@ -110,7 +110,7 @@ fn some_direction<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Direction>, 
 }
 
 fn count_or_off<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
-    let text = String::deserialize(d)?;
+    let text = text(d)?;
     if text == "off" {
         return Ok(0);
     }

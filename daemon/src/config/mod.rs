@@ -1,13 +1,15 @@
 //! The configuration file: its sections, their defaults, and how it is read.
 //!
-//! The only module that knows the `config` crate. Reading checks the shape (types, unknown keys);
+//! The only module that knows the crates `config` and `toml`. Reading checks the shape (types, unknown keys);
 //! `validate` checks the meaning.
 
 mod anomaly;
+mod doubts;
 mod homeassistant;
 mod load;
 mod log;
 mod model;
+mod read;
 #[cfg(test)]
 mod reference;
 mod secrets;
@@ -127,7 +129,7 @@ impl Default for Mqtt {
 
 /// MQTT versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(try_from = "Text")]
 pub enum Protocol {
     /// MQTT 5.
     V5,
@@ -135,10 +137,11 @@ pub enum Protocol {
     V311,
 }
 
-impl TryFrom<String> for Protocol {
+impl TryFrom<Text> for Protocol {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: Text) -> Result<Self, String> {
+        let text = String::from(text);
         match text.as_str() {
             "5" => Ok(Protocol::V5),
             "3.1.1" => Ok(Protocol::V311),
@@ -260,8 +263,31 @@ fn parse(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// Text, or a number that is taken for its text.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a string")]
+enum Text {
+    Quoted(String),
+    Integer(i64),
+    Number(f64),
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> String {
+        match text {
+            Text::Quoted(text) => text,
+            Text::Integer(number) => number.to_string(),
+            Text::Number(number) => number.to_string(),
+        }
+    }
+}
+
+fn text<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    Text::deserialize(d).map(String::from)
+}
+
 fn duration<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-    parse(&String::deserialize(d)?).map_err(serde::de::Error::custom)
+    parse(&text(d)?).map_err(serde::de::Error::custom)
 }
 
 fn optional_duration<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
@@ -269,7 +295,7 @@ fn optional_duration<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>
 }
 
 fn duration_or_off<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(d)?;
+    let text = text(d)?;
     if text == "off" {
         Ok(None)
     } else {

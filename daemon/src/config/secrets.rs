@@ -74,7 +74,7 @@ impl Config {
 
     /// What works but lets others in, each entry `key: what; fix`.
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
+    pub fn exposed(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let Config { mqtt, store, http, .. } = self;
         let url = Url::parse(&mqtt.url).ok();

@@ -231,8 +231,17 @@ fn store(store: &Store, problems: &mut Problems) {
             dir.is_none_or(Path::is_dir),
             "store.url",
             format!(
-                "the directory {} does not exist; make it, or name another file",
+                "the directory {} does not exist; make it (mkdir -p), or name another file",
                 dir.unwrap_or(file).display()
+            ),
+        );
+        problems.unless(
+            !file.is_dir(),
+            "store.url",
+            format!(
+                "{} is a directory; name a file in it, for instance \"sqlite://{}/vidente.db\"",
+                file.display(),
+                file.display()
             ),
         );
     } else if matches!(store.url.split_once(':'), Some(("postgres" | "postgresql", _))) {

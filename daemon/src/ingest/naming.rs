@@ -3,7 +3,7 @@
 use forecaster::SeriesHandle;
 use hashbrown::HashMap;
 
-use super::Ingest;
+use super::{Ingest, StreamPath};
 use crate::catalog::{self, Route};
 use crate::metrics::Rejection;
 use crate::payload::{Decoding, Field, Naming};
@@ -51,14 +51,7 @@ impl Ingest {
         if let Some(handle) = known {
             return Ok(handle);
         }
-        let name = match field {
-            Field::Configured(position) => self
-                .streams
-                .get(route.stream)
-                .and_then(|s| s.decoder.fields().get(position))
-                .map_or("", String::as_str),
-            Field::Leaf(name) => name,
-        };
+        let name = field_name(&self.streams, route.stream, field);
         let key = [&route.prefix, name].concat();
         let handle = match self.catalog.find(&key) {
             Some(handle) => handle,
@@ -93,5 +86,15 @@ impl Ingest {
             }
         }
         Ok(handle)
+    }
+}
+
+/// Name of a field, as it stands in series keys.
+pub(super) fn field_name<'a>(streams: &'a [StreamPath], stream: usize, field: Field<'a>) -> &'a str {
+    match field {
+        Field::Configured(position) => {
+            streams.get(stream).and_then(|s| s.decoder.fields().get(position)).map_or("", String::as_str)
+        }
+        Field::Leaf(name) => name,
     }
 }

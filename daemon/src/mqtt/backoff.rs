@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::wire::Failure;
+use crate::clock::rounded;
 use crate::retry::{Backoff, Reminder};
 
 /// How long a connection must stand for the next outage to start afresh.
@@ -45,7 +46,7 @@ impl Outages {
         self.connected = Some(Instant::now());
         match self.outage.take() {
             Some((since, _)) => {
-                info!("{} connection to {} is back after {:.1?}", self.name, self.url, since.elapsed());
+                info!("{} connection to {} is back after {}", self.name, self.url, rounded(since.elapsed()));
             }
             None => info!("{} connection to {} stands", self.name, self.url),
         }

@@ -23,7 +23,7 @@ pub(crate) use inlet::{Intake, run_inlet};
 pub(crate) use link::{TcpClient, TcpLink};
 pub(crate) use options::Role;
 pub(crate) use outlet::run_outlet;
-pub(crate) use probe::probe;
+pub(crate) use probe::{LISTENS, probe};
 pub(crate) use wire::{Client, Incoming, Link, ReplyTo};
 #[cfg(test)]
 pub(crate) use wire::{Event, Failure, Refused};

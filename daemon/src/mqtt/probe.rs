@@ -17,6 +17,8 @@ use crate::config::{Mqtt, Protocol};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the broker may take to say what it is, once it has answered all else.
 const NAME_PATIENCE: Duration = Duration::from_secs(1);
+/// How long is listened for messages once that is done, unless enough has come before.
+pub(crate) const LISTENS: Duration = Duration::from_secs(3);
 /// Where mosquitto says what it is.
 const NAME: &str = "$SYS/broker/version";
 
@@ -35,17 +37,23 @@ pub(crate) struct Granted {
     pub(crate) max_packet: Option<usize>,
     /// What it calls itself; mosquitto does.
     pub(crate) name: Option<String>,
+    /// Whether messages were listened for; not if the broker ends the connection.
+    pub(crate) listened: bool,
 }
 
-/// Connects beside the daemon, under a client id of its own, and tries subscriptions and a publication.
+/// Told the topic of each message; says whether enough has come.
+pub(crate) type Hear<'h> = &'h mut (dyn FnMut(&str) -> bool + Send);
+
+/// Connects beside the daemon, under a client id of its own, tries subscriptions and a publication, and listens
+/// for a moment.
 ///
 /// # Errors
 /// If there is no connection, or no answer in time.
-pub(crate) async fn probe(mqtt: &Mqtt, filters: &[String], topic: &str) -> Result<Granted> {
+pub(crate) async fn probe(mqtt: &Mqtt, filters: &[String], topic: &str, hear: Hear<'_>) -> Result<Granted> {
     let mqtt = Mqtt { client_id: format!("{}-doctor", mqtt.client_id), ..mqtt.clone() };
     match mqtt.protocol {
-        Protocol::V5 => look(&mqtt, filters, topic).await,
-        Protocol::V311 => timeout(PATIENCE, look_v311(&mqtt, filters)).await.unwrap_or_else(|_| late()),
+        Protocol::V5 => look(&mqtt, filters, topic, hear).await,
+        Protocol::V311 => look_v311(&mqtt, filters, hear).await,
     }
 }
 
@@ -53,11 +61,11 @@ fn late() -> Result<Granted> {
     bail!("no answer within {} s", PATIENCE.as_secs())
 }
 
-async fn look(mqtt: &Mqtt, filters: &[String], topic: &str) -> Result<Granted> {
+async fn look(mqtt: &Mqtt, filters: &[String], topic: &str, hear: Hear<'_>) -> Result<Granted> {
     let (client, mut events) = AsyncClient::new(options::v5(mqtt, Role::Tool)?, 16);
     let mut granted = Granted { retains: true, ..Granted::default() };
-    let (mut subscribed, mut published) = (false, false);
-    // What is left once all is answered is only its name.
+    let (mut subscribed, mut published, mut enough) = (false, false, false);
+    let mut answered = None;
     let mut until = Instant::now() + PATIENCE;
     loop {
         let Ok(event) = timeout_at(until, events.poll()).await else {
@@ -112,34 +120,49 @@ async fn look(mqtt: &Mqtt, filters: &[String], topic: &str) -> Result<Granted> {
             Event::Incoming(Packet::Publish(message)) if message.topic == NAME => {
                 granted.name = Some(String::from_utf8_lossy(&message.payload).into_owned());
             }
+            Event::Incoming(Packet::Publish(message)) => {
+                enough = enough || hear(&String::from_utf8_lossy(&message.topic));
+            }
             _ => {}
         }
         if subscribed && published {
-            if granted.name.is_some() {
+            if enough && granted.name.is_some() {
                 break;
             }
-            until = until.min(Instant::now() + NAME_PATIENCE);
+            let answered = *answered.get_or_insert_with(Instant::now);
+            until = answered + if enough { NAME_PATIENCE } else { LISTENS };
         }
     }
+    granted.listened = true;
     // The session is clean: nothing stays.
     let _ = client.try_disconnect();
     let _ = timeout(NAME_PATIENCE, async { while events.poll().await.is_ok() {} }).await;
     Ok(granted)
 }
 
-async fn look_v311(mqtt: &Mqtt, filters: &[String]) -> Result<Granted> {
+async fn look_v311(mqtt: &Mqtt, filters: &[String], hear: Hear<'_>) -> Result<Granted> {
     let (client, mut link) = TcpLink::open(mqtt, Role::Tool)?;
+    let mut granted = None;
+    let mut enough = false;
+    let mut until = Instant::now() + PATIENCE;
     loop {
-        match link.next().await.map_err(|failure| anyhow!("{failure}"))? {
+        let Ok(event) = timeout_at(until, link.next()).await else { return granted.map_or_else(late, Ok) };
+        match event.map_err(|failure| anyhow!("{failure}"))? {
             wire::Event::Connected { .. } => {
                 client.subscribe(filters, mqtt.qos).map_err(|_| anyhow!("cannot subscribe"))?;
             }
             wire::Event::Subscribed(answers) => {
                 let answers = filters.iter().zip(answers);
                 let refused = answers.filter_map(|(filter, answer)| Some((filter.clone(), answer.err()?)));
-                return Ok(Granted { refused: refused.collect(), retains: true, ..Granted::default() });
+                let (refused, retains, listened) = (refused.collect(), true, true);
+                granted = Some(Granted { refused, retains, listened, ..Granted::default() });
+                until = Instant::now() + LISTENS;
             }
+            wire::Event::Publish(message) => enough = enough || hear(&message.topic),
             _ => {}
+        }
+        if enough && let Some(granted) = granted.take() {
+            return Ok(granted);
         }
     }
 }

@@ -48,6 +48,8 @@ pub struct Request {
 pub struct Decoded {
     pub(super) values: Vec<Value>,
     pub(super) rejections: Vec<Rejection>,
+    /// The configured fields of the first rejections.
+    misfits: Vec<usize>,
     pub(super) time: Option<i64>,
     /// The names of all leaves, and names and values of labels, one after the other.
     pub(super) names: String,
@@ -121,6 +123,13 @@ impl Decoded {
         &self.rejections
     }
 
+    /// The configured field, as a position in [`super::Decoder::fields`], that was rejected for the reason at a
+    /// position in [`Decoded::rejections`]; none if that was no configured field.
+    #[must_use]
+    pub fn misfit(&self, position: usize) -> Option<usize> {
+        self.misfits.get(position).copied()
+    }
+
     /// What is to be published in answer, once.
     pub fn take_request(&mut self) -> Option<Request> {
         self.request.take()
@@ -129,16 +138,24 @@ impl Decoded {
     pub(super) fn clear(&mut self) {
         self.values.clear();
         self.rejections.clear();
+        self.misfits.clear();
         self.time = None;
         self.names.clear();
         self.labels.clear();
         self.request = None;
     }
 
+    /// A configured field cannot be used; nothing else was rejected before, save other fields.
+    pub(super) fn reject_field(&mut self, position: usize, reason: Rejection) {
+        self.rejections.push(reason);
+        self.misfits.push(position);
+    }
+
     /// The whole message counts as one reading, rejected.
     pub(super) fn reject(&mut self, reason: Rejection) {
         self.values.clear();
         self.rejections.clear();
+        self.misfits.clear();
         self.rejections.push(reason);
     }
 

@@ -2,8 +2,8 @@
 //!
 //! What counts as a received reading: each configured field of a message or, where none is
 //! configured, each numeric leaf. A message that cannot be parsed counts as one, rejected, and so does a
-//! document of one kind (`json`, `cbor`) that has no numeric leaf. In the formats of devices of all kinds a
-//! message may hold nothing to be read, of which nothing is said.
+//! document of one kind (`json`, `cbor`) that has no numeric leaf: for not being a number if it has another.
+//! In the formats of devices of all kinds a message may hold nothing to be read, of which nothing is said.
 
 mod cbor;
 mod decoded;

@@ -61,6 +61,8 @@ pub(super) struct Scratch {
     pub(super) time: Option<i64>,
     /// Whether something stood where the time was wanted.
     pub(super) time_seen: bool,
+    /// Whether a leaf was something other than a number.
+    pub(super) others: bool,
     /// One a text that is kept; empty if it is absent.
     pub(super) texts: Vec<String>,
     /// Time of arrival.
@@ -169,16 +171,17 @@ impl Shape {
 
     /// Makes readings of what a pass has found.
     pub(super) fn conclude(&self, out: &mut Decoded) {
-        for (position, slot) in out.json.slots.iter().enumerate() {
-            match slot {
-                Ok(value) => out.values.push(Value::new(Place::Configured(position), *value)),
+        for position in 0..out.json.slots.len() {
+            match out.json.slots[position] {
+                Ok(value) => out.values.push(Value::new(Place::Configured(position), value)),
                 Err(Rejection::MissingField) if self.mixed => {}
-                Err(reason) => out.rejections.push(*reason),
+                Err(reason) => out.reject_field(position, reason),
             }
         }
         if out.values.is_empty() && out.rejections.is_empty() {
             if !self.mixed {
-                out.reject(Rejection::MissingField);
+                let other = out.json.others;
+                out.reject(if other { Rejection::NotANumber } else { Rejection::MissingField });
             }
             return;
         }
@@ -206,6 +209,7 @@ impl Shape {
         out.json.met.resize(self.nodes, false);
         out.json.time = None;
         out.json.time_seen = false;
+        out.json.others = false;
         out.json.now = now;
         out.json.texts.iter_mut().for_each(String::clear);
         out.json.texts.resize(self.texts, String::new());

@@ -152,8 +152,11 @@ fn every_numeric_leaf() {
     let mut d = decoder("");
     assert_eq!(decode(&mut d, "21.5"), (vec![reading("value", 21.5)], vec![], None));
     assert_eq!(decode(&mut d, "[1,2]").0, [reading("0", 1.0), reading("1", 2.0)]);
-    for payload in ["{}", "[]", "null", r#"{"a":"x"}"#, r#""7""#] {
+    for payload in ["{}", "[]", "null", r#"{"a":null}"#] {
         assert_eq!(decode(&mut d, payload), (vec![], vec![Rejection::MissingField], None), "{payload}");
+    }
+    for payload in [r#"{"a":"x"}"#, r#""7""#, r#"{"a":null,"b":["x"]}"#] {
+        assert_eq!(decode(&mut d, payload), (vec![], vec![Rejection::NotANumber], None), "{payload}");
     }
     assert_eq!(
         decode(&mut d, r#"{"a":1e999,"b":2}"#),

@@ -77,7 +77,7 @@ impl<'a> Walk<'a> {
                 }
                 // What is no number is no leaf; a number that no double holds is.
                 Err(Rejection::NotFinite) => self.out.rejections.push(Rejection::NotFinite),
-                Err(_) => {}
+                Err(reason) => self.out.json.others |= reason == Rejection::NotANumber,
             },
             None => {}
         }

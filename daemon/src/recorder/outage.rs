@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::rounded;
 use crate::retry::{Backoff, Reminder};
 use crate::store::StoreError;
 
@@ -31,7 +32,7 @@ impl Outages {
             || Away { since: Instant::now(), reminder: Reminder::default(), backoff: Backoff::default() };
         let away = self.away.get_or_insert_with(new);
         if away.reminder.is_due(REMIND_EVERY) {
-            tracing::error!(%error, since = ?away.since.elapsed(), "the store is away, or takes nothing");
+            tracing::error!(%error, since = %rounded(away.since.elapsed()), "the store is away, or takes nothing");
         }
         away.backoff.wait()
     }
@@ -39,7 +40,7 @@ impl Outages {
     /// A write has succeeded.
     pub(crate) fn succeeded(&mut self) {
         if let Some(away) = self.away.take() {
-            tracing::info!(away = ?away.since.elapsed(), "the store is back");
+            tracing::info!(away = %rounded(away.since.elapsed()), "the store is back");
         }
     }
 

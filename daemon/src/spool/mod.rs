@@ -12,7 +12,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const SEGMENT: u64 = 8 << 20;
 const SEGMENTS: u64 = 8;
 /// Readings from which on an entry that is read is long enough for one write.
 const ENOUGH: u64 = 4000;
-/// Held while a process uses the folder.
+/// Held while a process uses the folder, and holds its number.
 const LOCK: &str = "lock";
 
 /// How often and how long to wait for a lock: a process that was killed, or a child on its way to run something
@@ -78,7 +78,16 @@ impl Spool {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", dir.display()));
         fs::create_dir_all(dir).map_err(named)?;
         let lock = File::options().create(true).append(true).open(dir.join(LOCK)).map_err(named)?;
-        take(&lock).map_err(named)?;
+        take(&lock).map_err(|error| match error {
+            TryLockError::Error(error) => named(error),
+            TryLockError::WouldBlock => {
+                let who =
+                    number(dir).map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+                io::Error::new(io::ErrorKind::WouldBlock, format!("{} is in use by {who}", dir.display()))
+            }
+        })?;
+        // Only for those who look: a disk that is full keeps nobody from starting.
+        let _ = lock.set_len(0).and_then(|()| writeln!(&lock, "{}", std::process::id()));
         let mut segments: Vec<Segment> = Vec::new();
         let mut next = 0;
         for number in segment::numbers(dir).map_err(named)? {
@@ -199,13 +208,49 @@ impl Spool {
     }
 }
 
-fn take(lock: &File) -> io::Result<()> {
+fn take(lock: &File) -> Result<(), TryLockError> {
     for _ in 0..TRIES.0 {
         match lock.try_lock() {
-            Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => std::thread::sleep(TRIES.1),
-            Err(TryLockError::Error(error)) => return Err(error),
+            done => return done,
         }
     }
-    Err(io::Error::other("another process uses it"))
+    Err(TryLockError::WouldBlock)
+}
+
+/// The process that last used a folder, if it has said so.
+fn number(dir: &Path) -> Option<u32> {
+    fs::read_to_string(dir.join(LOCK)).ok()?.trim().parse().ok()
+}
+
+/// Bytes that a folder's entries take on disk; 0 where it cannot be read.
+#[must_use]
+pub fn used(dir: &Path) -> u64 {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten().filter(|file| file.file_name() != LOCK);
+    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
+/// Who uses a spool's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// Nobody.
+    Nobody,
+    /// A process, by its number if that can be read.
+    Process(Option<u32>),
+}
+
+/// Looks who uses a folder, without changing anything there.
+///
+/// # Errors
+/// If this user may not look.
+pub fn holder(dir: &Path) -> io::Result<Holder> {
+    let lock = match File::open(dir.join(LOCK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holder::Nobody),
+        opened => opened?,
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(Holder::Nobody),
+        Err(TryLockError::WouldBlock) => Ok(Holder::Process(number(dir))),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }

@@ -137,7 +137,8 @@ fn one_process_at_a_time() {
     let dir = TempDir::new().unwrap();
     let first = spool(&dir);
     let error = Spool::open(dir.path(), MANY).unwrap_err();
-    assert!(error.to_string().contains("another process"), "{error}");
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    assert!(error.to_string().contains(&format!("in use by process {}", std::process::id())), "{error}");
     drop(first);
     spool(&dir);
 }
@@ -268,4 +269,19 @@ proptest! {
         let (times, _) = times_of(&whole);
         prop_assert!(times.is_sorted());
     }
+}
+
+#[test]
+fn who_looks_at_a_folder_learns_who_uses_it_and_changes_nothing() {
+    let dir = TempDir::new().unwrap();
+    let place = dir.path().join("spool");
+    assert_eq!(holder(&place).unwrap(), Holder::Nobody);
+    assert!(!place.exists());
+    let mut spool = Spool::open(&place, MANY).unwrap();
+    assert_eq!(holder(&place).unwrap(), Holder::Process(Some(std::process::id())));
+    assert_eq!(used(&place), 0, "the lock is no entry");
+    spool.append(&entry(1, 3)).unwrap();
+    assert_eq!(used(&place), spool.bytes());
+    drop(spool);
+    assert_eq!(holder(&place).unwrap(), Holder::Nobody);
 }

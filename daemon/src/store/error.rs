@@ -1,5 +1,7 @@
 //! The one error of the store, and which errors are about the data rather than the database.
 
+use std::io::ErrorKind;
+
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgDatabaseError;
 use thiserror::Error;
@@ -93,7 +95,7 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let text = error.to_string();
+        let text = said(&error);
         let trouble = match &error {
             sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => None,
             sqlx::Error::Database(e) => {
@@ -116,31 +118,71 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// What to change in `[store]` where the server and Vidente do not come together, as the end of a text.
-fn advice(error: &sqlx::Error) -> String {
+/// What a database says in its own words; the library adds a line of the server's source to them.
+pub(super) fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(e) => format!("the database says: {}", e.message()),
+        other => other.to_string(),
+    }
+}
+
+/// What to change where the database and Vidente do not come together, as the end of a text.
+pub(super) fn advice(error: &sqlx::Error) -> String {
     let advice = match error {
-        sqlx::Error::Database(e) => match e.code().as_deref() {
-            // Invalid authorization, invalid password.
-            Some("28000" | "28P01") => {
-                "check the user in url, password_file or cert_file, and the server's pg_hba.conf".to_owned()
+        sqlx::Error::Database(e) => {
+            let code = e.code().unwrap_or_default();
+            match e.try_downcast_ref::<PgDatabaseError>() {
+                Some(e) => postgres_advice(&code, e.routine()),
+                None => sqlite_advice(&code),
             }
-            // Insufficient privilege.
-            Some("42501") => {
-                "let a role that owns the tables run `vidente migrate`, and give this one its rights \
-                 by deploy/postgres/roles.sql"
-                    .to_owned()
-            }
-            _ => return String::new(),
-        },
-        sqlx::Error::Tls(e) if Distrust::of(&**e).is_none() => {
-            "let the server have TLS (ssl = on), or remove ca_file, cert_file and sslmode".to_owned()
         }
-        error => match Distrust::of(error) {
-            Some(distrust) => distrust.to_string(),
-            None => return String::new(),
-        },
+        sqlx::Error::Tls(e) if Distrust::of(&**e).is_none() => {
+            Some("let the server have TLS (ssl = on), or remove ca_file, cert_file and sslmode")
+        }
+        sqlx::Error::Io(e) if e.kind() == ErrorKind::ConnectionRefused => {
+            Some("check host and port in url, and that the server runs there")
+        }
+        _ => None,
     };
-    format!("; [store] {advice}")
+    let advice =
+        advice.map(str::to_owned).or_else(|| Distrust::of(error).map(|distrust| distrust.to_string()));
+    advice.map(|advice| format!("; [store] {advice}")).unwrap_or_default()
+}
+
+/// By SQLSTATE, and where one is for several things, by the function of the server that said it: words are
+/// in the server's language.
+fn postgres_advice(code: &str, routine: Option<&str>) -> Option<&'static str> {
+    Some(match (code, routine) {
+        ("28000", Some("InitializeSessionUserId")) => {
+            "make this role (sudo -u postgres createuser NAME), or name another in url"
+        }
+        ("28000", Some("ClientAuthentication")) => {
+            "let the server's pg_hba.conf have a line for this user, database and address, and reload the server; \
+             set cert_file and key_file if it asks for a certificate"
+        }
+        ("28000" | "28P01", _) => "check the user in url, and its password_file or cert_file",
+        ("3D000", _) => "make this database (sudo -u postgres createdb -O ROLE NAME), or name another in url",
+        // Insufficient privilege.
+        ("42501", _) => {
+            "let a role that owns the tables run `vidente migrate`, and give this one its rights \
+             by deploy/postgres/roles.sql"
+        }
+        _ => return None,
+    })
+}
+
+/// By SQLite's result code.
+fn sqlite_advice(code: &str) -> Option<&'static str> {
+    Some(match code.parse::<i32>().unwrap_or_default() & 0xff {
+        // SQLITE_READONLY, SQLITE_CANTOPEN.
+        8 | 14 => {
+            "let this user write to the file in url and to its folder, where SQLite keeps two more files \
+             (chown both to it), or name another file"
+        }
+        13 => "free some space on the disk of the file in url",
+        26 => "the file in url is no database of SQLite; name another",
+        _ => return None,
+    })
 }
 
 /// By SQLSTATE (Postgres' documentation, appendix A); none if the rows are to blame.
@@ -188,7 +230,7 @@ impl From<MigrateError> for StoreError {
                  that nothing else has changed"
             )),
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-                let text = format!("migration failed: {error}{}", advice(&error));
+                let text = format!("migration failed: {}{}", said(&error), advice(&error));
                 StoreError::Unavailable(StoreError::from(error).trouble(), text)
             }
             error => StoreError::Unavailable(Trouble::Schema, format!("migration failed: {error}")),

@@ -10,6 +10,7 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row, SqliteConnection, SqlitePool};
 
+use super::error::{advice, said};
 use super::promotions::{self, Transaction};
 use super::write::{Attempt, NewIds, by_kind, labels, resolve, written};
 use super::{SeriesIds, StoreError, Written, feedback, without_nul};
@@ -38,7 +39,9 @@ pub(super) struct SqliteStore {
 
 impl SqliteStore {
     pub(super) async fn open(config: &config::Store) -> Result<SqliteStore, StoreError> {
-        let unusable = |e: sqlx::Error| StoreError::Config(format!("[store] url: {}: {e}", config.url));
+        let unusable = |e: sqlx::Error| {
+            StoreError::Config(format!("[store] url: {}: {}{}", config.url, said(&e), advice(&e)))
+        };
         if config.url.contains(":memory:") || config.url.contains("mode=memory") {
             return Err(StoreError::Config(
                 "[store] url: SQLite needs a file: sqlite:///path/to/file.db".into(),
@@ -58,7 +61,7 @@ impl SqliteStore {
         let dir = options.get_filename().parent().filter(|dir| !dir.as_os_str().is_empty());
         if let Some(dir) = dir.filter(|dir| !dir.is_dir()) {
             return Err(StoreError::Config(format!(
-                "[store] url: {} is no directory; make it first",
+                "[store] url: the directory {} does not exist; make it (mkdir -p), and let this user write to it",
                 dir.display()
             )));
         }
@@ -88,7 +91,7 @@ impl SqliteStore {
     /// Its version, and whether the schema is that of this one; it must be writable.
     pub(super) async fn version(&self) -> Result<(String, bool), StoreError> {
         let version: String = sqlx::query_scalar("select sqlite_version()").fetch_one(&self.writer).await?;
-        self.writer.begin_with("begin immediate").await?.rollback().await?;
+        self.try_writing().await?;
         let begun: bool =
             sqlx::query_scalar("select count(*) > 0 from sqlite_master where name = '_sqlx_migrations'")
                 .fetch_one(&self.writer)
@@ -104,7 +107,15 @@ impl SqliteStore {
         Ok((format!("SQLite {version}"), current))
     }
 
+    /// Fails if nothing can be written: of a file that it can only read SQLite does not say so before a statement.
+    async fn try_writing(&self) -> Result<(), StoreError> {
+        let mut tx = self.writer.begin_with("begin immediate").await?;
+        sqlx::query("create table vidente_trial (x)").execute(&mut *tx).await?;
+        Ok(tx.rollback().await?)
+    }
+
     pub(super) async fn migrate(&self) -> Result<(), StoreError> {
+        self.try_writing().await?;
         Ok(MIGRATIONS.run(&self.writer).await?)
     }
 

@@ -49,7 +49,9 @@ function look(what) {
 function streamCard(stream) {
   const gain = 1 - stream.relative_error;
   const headline = element("p", "headline");
-  if (stream.model === "naive") {
+  if (!stream.heard && !stream.series) {
+    headline.append(element("b", "worse", "Nothing heard on its topic"), " since the start");
+  } else if (stream.model === "naive") {
     headline.append("Learning: no trained model yet");
   } else if (stream.relative_error === null || !Number.isFinite(gain)) {
     headline.append(`${stream.model} has just taken over`);

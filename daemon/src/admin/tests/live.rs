@@ -46,6 +46,7 @@ fn lively(
                     series,
                     relative_error: None,
                     coverage: None,
+                    heard: true,
                 }])),
                 Query::Listen { key, mailbox, reply } => {
                     let known = key.is_none_or(|key| key == KEY);

@@ -14,7 +14,16 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
     let url = &config.mqtt.url;
     let (streams, control) = (config.filters(), control::filters(config));
     let all = [&streams[..], &control[..]].concat();
-    let granted = match mqtt::probe(&config.mqtt, &all, TRIAL).await {
+    let mut heard: Vec<Option<String>> = vec![None; config.stream.len()];
+    let mut hear = |topic: &str| {
+        for (stream, heard) in config.stream.iter().zip(&mut heard) {
+            if heard.is_none() && stream.topic.matches(topic).is_some() {
+                *heard = Some(topic.to_owned());
+            }
+        }
+        heard.iter().all(Option::is_some)
+    };
+    let granted = match mqtt::probe(&config.mqtt, &all, TRIAL, &mut hear).await {
         Ok(granted) => granted,
         Err(error) => {
             return findings.fail(
@@ -39,6 +48,9 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
     }
     if granted.refused.is_empty() {
         findings.ok(PART, format!("grants {}", all.join(", ")));
+    }
+    if granted.listened {
+        listened(config, &heard, findings);
     }
     match (&granted.unpublished, config.mqtt.protocol) {
         (Some(reason), _) => findings.fail(
@@ -82,5 +94,24 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
              the daemon is away",
             "raise max_queued_messages as deploy/mosquitto/vidente.conf does, if that is not done",
         );
+    }
+}
+
+/// What came of each stream.
+fn listened(config: &Config, heard: &[Option<String>], findings: &mut Findings) {
+    for (stream, heard) in config.stream.iter().zip(heard) {
+        let (name, filter) = (&stream.name, stream.topic.filter());
+        match heard {
+            Some(topic) => findings.ok(PART, format!("stream {name} hears {topic}")),
+            None => findings.warn(
+                PART,
+                format!(
+                    "stream {name} heard nothing on {filter} within {} s, and nothing is retained there",
+                    mqtt::LISTENS.as_secs()
+                ),
+                "unless its sensors publish more seldom, see by mosquitto_sub -v -t '#' what is published, and \
+                 correct [[stream]] topic",
+            ),
+        }
     }
 }

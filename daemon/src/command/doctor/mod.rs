@@ -2,6 +2,7 @@
 
 mod broker;
 mod machine;
+mod port;
 mod store;
 
 use anyhow::ensure;
@@ -79,14 +80,17 @@ pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<()> {
         Ok(config) => {
             let streams = config.stream.len();
             findings.ok("configuration", format!("{}: {streams} stream(s)", file.display()));
-            for warning in config.warnings() {
-                let (found, fix) = warning.rsplit_once("; ").unwrap_or((&warning, "see README, Security"));
-                findings.warn("secrets", found, fix);
+            for (part, warnings) in [("configuration", config.doubts()), ("secrets", config.exposed())] {
+                for warning in warnings {
+                    let (found, fix) =
+                        warning.rsplit_once("; ").unwrap_or((&warning, "see README, Security"));
+                    findings.warn(part, found, fix);
+                }
             }
             broker::look(&config, &mut findings).await;
             store::look(&config, &mut findings).await;
-            machine::spool(&config, &mut findings);
-            machine::http(&config, &mut findings).await;
+            let holder = machine::spool(&config, &mut findings);
+            port::look(&config, holder, &mut findings).await;
             machine::clock(&mut findings);
         }
     }

@@ -31,11 +31,15 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
     let health = match health {
         Ok(health) => health,
         Err(error) => {
-            let fix = match &error {
-                StoreError::Unavailable(..) => "check store.url, login and rights, and that the server runs",
-                _ => "change what is named",
+            let said = error.to_string();
+            let (found, fix) = match (said.split_once("; [store] "), &error) {
+                (Some((found, advice)), _) => (found, format!("in [store]: {advice}")),
+                (None, StoreError::Unavailable(..)) => {
+                    (&*said, "check store.url, login and rights, and that the server runs".to_owned())
+                }
+                (None, _) => (&*said, "change what is named".to_owned()),
             };
-            return findings.fail(PART, error.to_string(), fix);
+            return findings.fail(PART, found, fix);
         }
     };
     tell(config, &health, findings);

@@ -3,11 +3,12 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use forecaster::Model;
+use forecaster::{Model, Tally};
 use serde_json::{Value, json};
 
 use super::{COVERAGE, HELD_OUT, JUDGED, curve, figure, find, load, open_store, say, status, time, to_json};
 use crate::cli::ShowArgs;
+use crate::clock::rounded;
 use crate::store::{ModelRow, PromotionRow, RunRow};
 
 /// A model, and what is known of it.
@@ -125,23 +126,37 @@ fn network(model: &ModelRow) -> String {
 fn promotion(promotion: &PromotionRow) -> String {
     let before = promotion.previous.as_deref().unwrap_or("none, the online experts alone");
     let ended = promotion.ended_at.map(|at| format!(" {}", time(at))).unwrap_or_default();
-    let measured = promotion.metrics.as_ref().map(|m| format!(", measured {m}")).unwrap_or_default();
+    let measured = promotion.metrics.as_ref().and_then(measured).unwrap_or_default();
     format!(
-        "{} by {}, {}{ended}{measured}; before it: {before}",
+        "{} by {}, {}{ended}; before it: {before}{measured}",
         time(promotion.promoted_at),
         promotion.cause,
         promotion.status.replace('_', " ")
     )
 }
 
+/// What the live readings of a probation say, each figure if there is one.
+fn measured(metrics: &Value) -> Option<String> {
+    let tally: Tally = serde_json::from_value(metrics.clone()).ok()?;
+    let mut text = format!("; {} live readings on probation", tally.readings);
+    if tally.naive_error > 0.0 {
+        let (error, before) = (tally.error / tally.naive_error, tally.error_before / tally.naive_error);
+        text +=
+            &format!(", error {error:.3} of the naive forecast's, {before:.3} by the forecasts before it");
+    }
+    if let Some(rise) = tally.rise() {
+        let side = if rise > 0.0 { "above" } else { "below" };
+        text += &format!(", loss {:.1} % {side} theirs", 100.0 * rise.abs());
+    }
+    Some(text)
+}
+
 fn training_run(run: &RunRow, model: &ModelRow) -> String {
     let mut text = format!("{}: {}", run.id, run.status);
     let number = |name| model.metrics.get(name).and_then(Value::as_u64);
     let took = run.finished_at.map(|end| {
-        // To the second, unless it took none.
-        let seconds = end.saturating_sub(run.started_at).max(0).unsigned_abs() as f64 / 1e6;
-        let rounded = if seconds < 1.0 { (seconds * 1000.0).round() / 1000.0 } else { seconds.round() };
-        format!("took {}", humantime::format_duration(Duration::from_secs_f64(rounded)))
+        let took = Duration::from_micros(end.saturating_sub(run.started_at).max(0).unsigned_abs());
+        format!("took {}", rounded(took))
     });
     for part in [
         run.trigger.as_ref().map(|trigger| format!("by {trigger}")),

@@ -86,6 +86,14 @@ fn a_line_of_the_list_holds_all_that_is_known() {
     );
 }
 
+/// What a probation has measured, as it is stored.
+fn tally() -> serde_json::Value {
+    let mut tally = forecaster::Tally::default();
+    (tally.readings, tally.loss, tally.loss_before) = (120, 45.0, 50.0);
+    (tally.error, tally.error_before, tally.naive_error) = (60.0, 80.0, 100.0);
+    serde_json::to_value(tally).unwrap()
+}
+
 #[test]
 fn one_model_is_shown_with_its_promotions_its_run_and_its_curve() {
     let promotion = |previous: Option<&str>, status: &str, ended_at| PromotionRow {
@@ -110,7 +118,7 @@ fn one_model_is_shown_with_its_promotions_its_run_and_its_curve() {
     };
     let promotions = vec![
         promotion(None, "rolled_back", Some(T0 + 1_000_000)),
-        promotion(Some("climate-2"), "probation", None),
+        PromotionRow { metrics: Some(tally()), ..promotion(Some("climate-2"), "probation", None) },
     ];
     let text = Shown { model: model(), promotions, run: Some(run) }.text();
     for part in [
@@ -118,12 +126,14 @@ fn one_model_is_shown_with_its_promotions_its_run_and_its_curve() {
         "lstm 32; its weights were dropped",
         "2026-11-23T09:00:00Z to 2026-11-23T10:00:00Z, 1234 readings",
         "by training, rolled back 2026-11-23T10:00:01Z; before it: none",
-        "by training, probation; before it: climate-2",
+        "by training, probation; before it: climate-2; 120 live readings on probation, error 0.600 of the naive \
+         forecast's, 0.800 by the forecasts before it, loss 10.0 % below theirs\n",
         "7: succeeded, by schedule, seed 5, took 1m 1s, 300 updates, 4 series",
         "300 updates\n",
     ] {
         assert!(text.contains(part), "no {part} in:\n{text}");
     }
+    assert!(!text.contains('{'), "{text}");
 }
 
 #[test]

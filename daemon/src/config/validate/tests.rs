@@ -49,6 +49,7 @@ fn each_problem_is_found_alone() {
         ("[http]\ntoken_file = '/dev/null'", "http.token_file: /dev/null is empty"),
         ("[store]\nurl = 'sqlite://'", "store.url: names no file"),
         ("[store]\nurl = 'sqlite:///nonexistent/x.db'", "store.url: the directory /nonexistent does not"),
+        ("[store]\nurl = 'sqlite:///tmp'", "store.url: /tmp is a directory"),
         ("[store]\nretention = '0s'", "store.retention: is zero"),
         ("[store]\ncheckpoint_every = '0s'", "store.checkpoint_every: is zero"),
         ("[spool]\nmax_bytes = 1000", "spool.max_bytes: 1000 is less than 1048576"),
