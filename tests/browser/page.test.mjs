@@ -343,10 +343,13 @@ test("the token is asked for, kept in the tab, and forgotten when it is wrong", 
 });
 
 test("a daemon that goes away and comes back is noticed", async () => {
-  const other = await rig.daemon("other");
+  const other = await rig.daemon("other", '[[stream]]\nname = "misspelt"\ntopic = "nowhere/{device}"\n');
   await sensors.next(1, 1, 20);
   const { page: tab } = await open(browser, other.url);
   await tab.waitForSelector("#rows tr");
+  await until("the stream of which nothing came", async () =>
+    /misspelt\s+Nothing heard on its topic/.test(await text("streams", tab)));
+  assert.equal((await text("streams", tab)).match(/Nothing heard/g).length, 2, "nor of pulse, but of climate");
   const begun = Date.now();
   other.process.child.kill("SIGTERM");
   assert.equal(await other.process.ended, 0);
