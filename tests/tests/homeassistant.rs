@@ -261,9 +261,21 @@ fn a_reload_takes_away_brings_back_and_tells_of_other_topics() -> Result<()> {
     // Expiry can be switched on; of the section's other keys that is said which need a restart.
     let on = |text: String| text.replace("discovery = true", "discovery = true\nexpire_after = \"1m\"");
     rig.reload(&settings, &mut daemon, on, &["reloaded: homeassistant.expire_after"])?;
+    // Switched off, it takes everything away; to begin anew it has to be started anew.
     let off = |text: String| text.replace("discovery = true", "discovery = false");
+    rig.reload(&settings, &mut daemon, off, &["reloaded:", "homeassistant.discovery"])?;
+    devices(&rig.broker, 0)?;
+    none_kept(&rig.broker, "vidente/problem/#")?;
+    publish(&rig, "a", 2..4)?;
+    Feed::message(&rig.broker, "homeassistant/status", b"online", false)?;
     let refused = ["reload refused", "homeassistant.discovery: restart the daemon to change that"];
-    rig.reload(&settings, &mut daemon, off, &refused)?;
+    let on = |text: String| text.replace("discovery = false", "discovery = true");
+    rig.reload(&settings, &mut daemon, on, &refused)?;
+    daemon.wait_stored(5)?;
+    devices(&rig.broker, 0)?;
+    daemon.stop()?;
+    let mut daemon = rig.daemon(&settings)?;
+    devices(&rig.broker, 3)?;
     daemon.stop()
 }
 
