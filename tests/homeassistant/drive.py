@@ -13,7 +13,7 @@ from home import Rig, wait_until
 
 LEVELS = ["mean", "q05", "q10", "q25", "q50", "q75", "q90", "q95"]
 # Names as they occur, and some that a template, a topic or an id might stumble on.
-ROOMS = ["Küche", "hall 1", "a_b", "a b", "a-b", "50%", "{{ 7 * 7 }}", "{% raw %}", '"quoted\\', "🌡", ".", "x" * 300]
+ROOMS = ["Küche", "hall 1", "a_b", "a b", "a-b", "50%", ".", "🌡", '"quoted\\', "{{ 7 * 7 }}", "{% raw %}", "x" * 300]
 HOUSE = """
 [[stream]]
 name = "house"
@@ -185,7 +185,10 @@ def what_is_no_more_vanishes(rig, home):
     agree(rig, home, without=["shed/", "house/attic/"])
     rig.broker.publish("house/attic/°C", readings(BEGIN, 2))
     agree(rig, home, without=["shed/"])
-    return "a stream taken out and a series that has expired vanish, and come back"
+    rig.vidente.configure(HOUSE + REST.replace("true", "false"))
+    rig.vidente.send(signal.SIGHUP)
+    shows(home, "nothing", lambda entities: not entities)
+    return "a stream taken out and a series that has expired vanish, and so does all once discovery is switched off"
 
 
 def main():

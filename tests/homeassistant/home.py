@@ -215,12 +215,14 @@ class Rig:
 
     def __enter__(self):
         self.broker.start()
-        wait_until("the broker listens", lambda: socket.create_connection(("127.0.0.1", self.broker.port)).close() is None)
+        connect = lambda: socket.create_connection(("127.0.0.1", self.broker.port))
+        wait_until("the broker listens", lambda: connect().close() is None)
         return self
 
     def __exit__(self, kind, _error, _trace):
         for process in [*self.homes, self.vidente, self.broker]:
             if kind and Path(process.log).exists():
-                print(f"--- {process.log}", *Path(process.log).read_text(errors="replace").splitlines()[-25:], sep="\n")
+                lines = Path(process.log).read_text(errors="replace").splitlines()
+                print(f"--- {process.log}", *lines[-25:], sep="\n")
             process.stop()
         shutil.rmtree(self.folder)
