@@ -1,26 +1,49 @@
 #!/usr/bin/env python3
-"""Prints what is forecast, and anomalies as they begin and end, a line each: time, series, what.
+"""Prints what is forecast, and anomalies as they begin and end, a line each: time, series, what. Values are rounded to
+what the width of their 90 % interval tells apart.
 
 Usage: subscribe.py [HOST [PORT]]    needs paho-mqtt 2 (pip install paho-mqtt; Debian: python3-paho-mqtt)
 Name and password, if the broker asks for them, are read from VIDENTE_MQTT_USERNAME and VIDENTE_MQTT_PASSWORD.
 """
 
 import json
+import math
 import os
 import sys
 
 import paho.mqtt.client as mqtt
 
 
+def digits(interval):
+    """Decimals that matter: so many that the interval's width has two figures."""
+    width = interval["q95"] - interval["q05"]
+    return min(max(1 - math.floor(math.log10(width)), 0), 15) if width > 0 else 6
+
+
+def rounded(value, decimals):
+    return str(round(value, decimals)).removesuffix(".0")
+
+
+def band(interval):
+    decimals = digits(interval)
+    return f"90 %: {rounded(interval['q05'], decimals)} to {rounded(interval['q95'], decimals)}"
+
+
 def describe(message):
     """The line of a message of vidente/forecast/# or vidente/anomaly/#."""
     if "kind" in message:
         what = [f"{message['kind']} {message['state']}", f"since {message['since']}"]
+        if message["kind"] == "value":
+            interval, value = message["interval"], rounded(message["reading"]["value"], 15)
+            what.append(f"{value}, expected {rounded(message['expected'], digits(interval))}")
+            what += [band(interval), f"score {rounded(message['score'], 2)}"]
+        elif message["every"]:
+            what.append(f"usually every {rounded(message['every'], 1)} s")
         return [message["reading"]["time"], message["series"], *what]
     if not message["steps"]:
         return [message["origin"], message["series"], "nothing is forecast yet"]
     step = message["steps"][0]
-    what = [f"{step['q50']} at {step['time']}", f"90 %: {step['q05']} to {step['q95']}"]
+    what = [f"{rounded(step['q50'], digits(step))} at {step['time']}", band(step)]
     return [message["origin"], message["series"], *what]
 
 

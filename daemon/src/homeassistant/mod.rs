@@ -82,7 +82,9 @@ pub(crate) struct HomeAssistant {
     live: watch::Receiver<Live>,
     names: Names,
     outputs: Outputs,
-    /// Names of the streams that are configured.
+    /// Whether announcements are still asked for; else what there is of them is taken away.
+    discovery: bool,
+    /// Names of the streams that are announced.
     streams: HashSet<Arc<str>>,
     expire_after: Option<Duration>,
     index: Arc<Index>,
@@ -106,6 +108,7 @@ impl HomeAssistant {
             live,
             names: Names::new(&now.config.homeassistant.prefix, &now.config.mqtt.client_id),
             outputs: Outputs::of(&now.config),
+            discovery: true,
             streams: streams(&now),
             expire_after: now.config.homeassistant.expire_after,
             index,
@@ -177,7 +180,8 @@ impl HomeAssistant {
     fn reloaded(&mut self) {
         let now = self.live.borrow_and_update().clone();
         self.outputs = Outputs::of(&now.config);
-        self.streams = streams(&now);
+        self.discovery = now.config.homeassistant.discovery;
+        self.streams = if self.discovery { streams(&now) } else { HashSet::new() };
         self.expire_after = now.config.homeassistant.expire_after;
     }
 
@@ -205,8 +209,12 @@ impl HomeAssistant {
         for (id, problem_topic) in others {
             self.queue.push_back(Task::Remove { id, problem_topic });
         }
-        let daemon = device::daemon(&self.names);
-        self.announce(self.names.daemon().to_owned(), daemon, None, anew).await
+        let id = self.names.daemon().to_owned();
+        if !self.discovery {
+            self.queue.push_back(Task::Remove { id, problem_topic: None });
+            return Some(());
+        }
+        self.announce(id, device::daemon(&self.names), None, anew).await
     }
 
     /// Looks for new series and, if asked, at all of them.

@@ -96,7 +96,9 @@ impl Plan {
             limits { max_series }
             log { level format }
         );
-        let parts = changes.extract_if(.., |key| FIXED.contains(&key.as_str()));
+        // Whoever announces can take all of it away; to begin takes what a start makes.
+        let ends = |key: &str| key == "homeassistant.discovery" && old.homeassistant.discovery;
+        let parts = changes.extract_if(.., |key| FIXED.contains(&key.as_str()) && !ends(key));
         let fixed: Vec<String> = fixed.into_iter().chain(parts).collect();
         if !fixed.is_empty() {
             return Err(fixed);
@@ -190,6 +192,13 @@ mod tests {
         ] {
             assert_eq!(plan(&live, &format!("{text}\n{STREAMS}")).unwrap_err(), keys, "{text}");
         }
+    }
+
+    #[test]
+    fn discovery_can_end_but_not_begin() {
+        let announcing = format!("[homeassistant]\ndiscovery = true\n{STREAMS}");
+        assert_eq!(plan(&live(&announcing), STREAMS).unwrap().changes, ["homeassistant.discovery"]);
+        assert_eq!(plan(&live(STREAMS), &announcing).unwrap_err(), ["homeassistant.discovery"]);
     }
 
     #[test]
