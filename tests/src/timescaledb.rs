@@ -13,7 +13,7 @@ impl Postgres {
     /// # Errors
     /// If Postgres is missing or does not come up.
     pub fn timescaledb(cluster: Cluster<'_>) -> Result<Option<Postgres>> {
-        let library = program("postgres")?.with_file_name("../lib/timescaledb.so");
+        let library = program("postgres")?.canonicalize()?.with_file_name("../lib/timescaledb.so");
         if !library.exists() {
             // Not by a macro, whose output the test harness keeps to itself.
             let line = format!("skipped: TimescaleDB is not installed: no {}\n", library.display());

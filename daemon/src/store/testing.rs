@@ -180,7 +180,7 @@ pub(crate) async fn empty_postgres() -> Scratch {
 
 /// A store with hypertables; none, and a line that says so, where TimescaleDB is not installed.
 pub(crate) async fn timescaledb() -> Option<Scratch> {
-    let library = binary("postgres").with_file_name("../lib/timescaledb.so");
+    let library = binary("postgres").canonicalize().unwrap().with_file_name("../lib/timescaledb.so");
     if !library.exists() {
         // Not by a macro, whose output the test harness keeps to itself.
         let _ =
