@@ -142,7 +142,9 @@ fn fill(old: &Database, version: i64) -> Result<()> {
         if postgres { format!("to_timestamp({time})") } else { format!("{time}000000") }
     };
     let bytes = |hex: &str| if postgres { format!("'\\x{hex}'::bytea") } else { format!("x'{hex}'") };
-    if postgres {
+    if postgres
+        && old.int("select count(*) from pg_class where oid = 'readings'::regclass and relkind = 'p'")? == 1
+    {
         for parent in ["readings", "forecasts"] {
             let sql = format!("create table {parent}_2026_01 partition of {parent} for values");
             old.execute(&format!("{sql} from ('2026-01-01T00:00:00Z') to ('2026-02-01T00:00:00Z')"))?;
