@@ -29,4 +29,4 @@ grant select on forecast_errors, _sqlx_migrations to vidente;
 -- A partition is made before the first reading of a month.
 grant execute on function vidente_add_partition(text, text, timestamptz, timestamptz) to vidente;
 -- Needed for [store] retention alone: without it nobody but the owner can remove readings.
-grant execute on function vidente_drop_partition(text, text) to vidente;
+grant execute on function vidente_drop_partition(text, text), vidente_drop_chunks(text, timestamptz) to vidente;

@@ -119,6 +119,7 @@ impl View<'_> {
             .replace("${stream:sqlstring}", &format!("'{stream}'"))
             .replace("${label:sqlstring}", "'all'")
             .replace("$__searchFilter", "%")
+            .replace("$__interval_ms", &format!("{}000", self.interval))
             .replace("$__interval", &format!("{}s", self.interval));
         while let Some((before, rest)) = text.split_once("$__") {
             let (call, after) = rest.split_once(')').context("a macro's closing parenthesis")?;

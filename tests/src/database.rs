@@ -52,12 +52,15 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a cluster and starts it.
+    /// Makes a cluster and starts it, with TimescaleDB if `VIDENTE_TEST_TIMESCALEDB` is set.
     ///
     /// # Errors
     /// If Postgres is missing or does not come up.
     pub fn start() -> Result<Postgres> {
-        Postgres::start_with(Cluster::default())
+        match std::env::var_os("VIDENTE_TEST_TIMESCALEDB") {
+            Some(_) => Postgres::timescaledb(Cluster::default())?.context("no TimescaleDB"),
+            None => Postgres::start_with(Cluster::default()),
+        }
     }
 
     /// Makes a certain cluster and starts it.
@@ -251,7 +254,7 @@ fn unprivileged_user() -> Result<Option<(u32, u32)>> {
 }
 
 /// A server program: in `PATH`, or where Debian puts them, the newest version first.
-fn program(name: &str) -> Result<PathBuf> {
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .map(|entries| entries.flatten().map(|e| e.path().join("bin").join(name)).collect())
         .unwrap_or_default();

@@ -28,6 +28,7 @@ mod rig;
 mod stepped;
 mod stuck;
 mod tensors;
+mod timescaledb;
 mod wire;
 
 pub use audit::{Audit, Report};

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::broker::{Mosquitto, Persistence};
 use crate::daemon::{Daemon, vidente};
-use crate::database::{Database, Postgres};
+use crate::database::{Cluster, Database, Postgres};
 use crate::feed::Feed;
 use crate::net::free_port;
 use crate::stepped::Stepped;
@@ -115,6 +115,17 @@ impl Rig {
             Store::Sqlite => None,
         };
         Ok(Rig { broker: Mosquitto::start(broker)?, postgres, dir: tempfile::tempdir()? })
+    }
+
+    /// Starts a broker, and Postgres with TimescaleDB in the store's database; none where that is not installed, which
+    /// is said.
+    ///
+    /// # Errors
+    /// If one does not come up.
+    pub fn timescaledb() -> Result<Option<Rig>> {
+        let Some(postgres) = Postgres::timescaledb(Cluster::default())? else { return Ok(None) };
+        let broker = Mosquitto::start(Persistence::Memory)?;
+        Ok(Some(Rig { broker, postgres: Some(postgres), dir: tempfile::tempdir()? }))
     }
 
     /// The folder for the test's own files.

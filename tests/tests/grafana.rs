@@ -59,30 +59,8 @@ fn dashboards_refer_to_what_is_provisioned() -> Result<()> {
 
 #[test]
 fn every_query_of_the_dashboards_runs_and_shows_what_the_daemon_did() -> Result<()> {
-    const COUNT: usize = 2;
-    // The one run is to see all that is published: one that finds too little does not come again within the hour.
-    const READINGS: usize = COUNT * 299 + 1;
     let rig = Rig::new(Store::Postgres)?;
-    let climate = Settings::climate();
-    let rest = climate.rest.replace("time = \"ts\"", &format!("time = \"ts\"\nhorizon = {HORIZON}"));
-    let rest = rest.replace("every = \"off\"", &format!("every = \"1h\"\nmin_readings = {READINGS}"));
-    let settings = Settings { rest: format!("{rest}\n[model]\nhidden = 4\n"), ..climate };
-    let (config, http) = rig.configure(&settings)?;
-    let mut daemon = Daemon::start(&config, http, &rig.dir().join("log"))?;
-    let prometheus = Prometheus::shipped(http)?;
-    Feed::run(&rig.broker, COUNT, 1, 0..WILD)?;
-    let wild = format!("{{\"value\":500,\"ts\":{}}}", time(WILD));
-    Feed::message(&rig.broker, &Feed::topic(0), wild.as_bytes(), false)?;
-    Feed::run(&rig.broker, COUNT, 1, WILD + 1..300)?;
-    daemon.wait_stored(READINGS)?;
-    daemon
-        .wait_metrics("a training run", |m| m.sum("vidente_training_duration_seconds_count", &[]) >= 1.0)?;
-    let hour_ago = (jiff::Timestamp::now().as_second() - 3600) as f64;
-    daemon.wait_metrics("when it was, and how often one comes", |m| {
-        m.sum("vidente_training_last_success_timestamp_seconds", &["stream=\"climate\""]) > hour_ago
-            && m.sum("vidente_training_interval_seconds", &[]) == 3600.0
-    })?;
-
+    let (mut daemon, settings, prometheus) = fill(&rig)?;
     postgres(&rig, &settings)?;
 
     let served: BTreeSet<String> =
@@ -113,6 +91,42 @@ fn every_query_of_the_dashboards_runs_and_shows_what_the_daemon_did() -> Result<
         let rows = prometheus.query(&ready)?;
         Ok(rows.len() == 1 && rows.iter().all(|(_, v)| *v == 0.0))
     })
+}
+
+#[test]
+fn the_queries_of_postgres_run_on_hypertables() -> Result<()> {
+    let Some(rig) = Rig::timescaledb()? else { return Ok(()) };
+    let (mut daemon, settings, _) = fill(&rig)?;
+    postgres(&rig, &settings)?;
+    daemon.stop()
+}
+
+/// A daemon that has seen readings and trained, its settings, and Prometheus, which watched it.
+fn fill(rig: &Rig) -> Result<(Daemon, Settings, Prometheus)> {
+    const COUNT: usize = 2;
+    // The one run is to see all that is published: one that finds too little does not come again within the hour.
+    const READINGS: usize = COUNT * 299 + 1;
+    let climate = Settings::climate();
+    let rest = climate.rest.replace("time = \"ts\"", &format!("time = \"ts\"\nhorizon = {HORIZON}"));
+    let rest = rest.replace("every = \"off\"", &format!("every = \"1h\"\nmin_readings = {READINGS}"));
+    let settings = Settings { rest: format!("{rest}\n[model]\nhidden = 4\n"), ..climate };
+    let (config, http) = rig.configure(&settings)?;
+    let mut daemon = Daemon::start(&config, http, &rig.dir().join("log"))?;
+    let prometheus = Prometheus::shipped(http)?;
+    Feed::run(&rig.broker, COUNT, 1, 0..WILD)?;
+    let wild = format!("{{\"value\":500,\"ts\":{}}}", time(WILD));
+    Feed::message(&rig.broker, &Feed::topic(0), wild.as_bytes(), false)?;
+    Feed::run(&rig.broker, COUNT, 1, WILD + 1..300)?;
+    daemon.wait_stored(READINGS)?;
+    daemon
+        .wait_metrics("a training run", |m| m.sum("vidente_training_duration_seconds_count", &[]) >= 1.0)?;
+    let hour_ago = (jiff::Timestamp::now().as_second() - 3600) as f64;
+    daemon.wait_metrics("when it was, and how often one comes", |m| {
+        m.sum("vidente_training_last_success_timestamp_seconds", &["stream=\"climate\""]) > hour_ago
+            && m.sum("vidente_training_interval_seconds", &[]) == 3600.0
+    })?;
+
+    Ok((daemon, settings, prometheus))
 }
 
 /// The dashboards of series and quality, read with the role that is shipped.
@@ -168,32 +182,50 @@ fn postgres(rig: &Rig, settings: &Settings) -> Result<()> {
         series.sql(main, "C", &part)?
     );
     assert_eq!(grafana.int(&flagged)?, 1);
+    // From the reading that began an anomaly to the one before that which ended it.
+    let within = "r.time = a.time or a.ended_at is null or r.time < a.ended_at";
+    let within = format!(
+        "select count(distinct r.time) from anomalies a join series s on s.id = a.series_id \
+         join readings r on r.series_id = s.id and r.time >= a.time and ({within}) where s.key = '{KEY}' \
+         and a.kind = 'value' and r.time between to_timestamp({}) and to_timestamp({})",
+        part.from, part.to
+    );
+    let shown = grafana.row_count(&series.sql(main, "C", &part)?)?;
+    assert_eq!(i64::try_from(shown)?, grafana.int(&within)?);
     let ahead = series.sql("Ahead of the newest reading", "A", &part)?;
     let ahead: Vec<(f64,)> = grafana.rows(&format!("select ahead from ({ahead}) a order by 1"))?;
     let expected: Vec<(f64,)> = (0..=HORIZON as u64).map(|s| ((s * Reading::INTERVAL) as f64,)).collect();
     assert_eq!(ahead, expected);
 
-    // The panels go about it in a quicker way than the view, and come to the same.
-    let accuracy = series.sql("Accuracy in the time range", "A", &part)?;
-    let shown: Vec<(f64, f64)> = grafana.rows(&format!(
-        "select \"mean absolute error\", \"inside the 90 % interval\"::float8 from ({accuracy}) a"
-    ))?;
-    let view: Vec<(f64, f64)> = grafana.rows(&format!(
-        "select avg(abs(error)), avg(inside::int)::float8 from forecast_errors \
-         where key = '{KEY}' and step = 1 and time between to_timestamp({}) and to_timestamp({})",
-        part.from, part.to
-    ))?;
-    assert!(
-        (shown[0].0 - view[0].0).abs() < 1e-9 && (shown[0].1 - view[0].1).abs() < 1e-9,
-        "{shown:?} {view:?}"
-    );
+    // The panels go about it in a quicker way than the view, and come to the same; zoomed out, of the first five of
+    // each pixel.
+    for interval in [part.interval, 600] {
+        let accuracy = series.sql("Accuracy in the time range", "A", &View { interval, ..part })?;
+        let shown: Vec<(f64, f64)> = grafana.rows(&format!(
+            "select \"mean absolute error\", \"inside the 90 % interval\"::float8 from ({accuracy}) a"
+        ))?;
+        let view: Vec<(f64, f64, i64)> = grafana.rows(&format!(
+            "select avg(abs(error)), avg(inside::int)::float8, count(*) from (select *, row_number() over \
+             (partition by greatest(floor((extract(epoch from origin) - {from}) / {interval}), 0) order by origin) \
+             from forecast_errors where key = '{KEY}' and step = 1 \
+             and time between to_timestamp({from}) and to_timestamp({})) e where row_number <= 5",
+            part.to,
+            from = part.from
+        ))?;
+        assert_eq!(view[0].2, if interval == 600 { 50 } else { 100 });
+        assert!(
+            (shown[0].0 - view[0].0).abs() < 1e-9 && (shown[0].1 - view[0].1).abs() < 1e-9,
+            "{shown:?} {view:?}"
+        );
+    }
     judged(&grafana, &quality, &part)?;
     // Tables this small are scanned unless that is discouraged; then an index must serve each query.
     grafana.execute("set enable_seqscan = off")?;
     for query in [series.queries()?, quality.queries()?].concat().iter().filter(|q| q.sql) {
         let plan: Vec<(String,)> = grafana.rows(&format!("explain {}", part.sql(query.text)?))?;
-        let scanned =
-            |line: &str| line.contains("Seq Scan on readings") || line.contains("Seq Scan on forecasts");
+        let scanned = |line: &str| {
+            ["readings", "forecasts", "_hyper_"].iter().any(|t| line.contains(&format!("Seq Scan on {t}")))
+        };
         assert!(!plan.iter().any(|l| scanned(&l.0)), "{} {}: {plan:#?}", query.title, query.id);
     }
     Ok(())

@@ -1,10 +1,10 @@
 //! A store of each schema that there has ever been, with rows in it, is taken over: everything is still there, and
 //! the daemon goes on where the one before left off.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use vidente_tests::{Database, Feed, Reading, Registry, Rig, Settings, Store};
+use vidente_tests::{Database, Feed, Reading, Registry, Rig, Settings, Store, WAIT, wait_until};
 
 /// Readings that the old daemon left behind.
 const OLD: usize = 50;
@@ -24,15 +24,15 @@ fn take_over(store: Store) -> Result<()> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../migrations").join(name);
     let newest = i64::try_from(std::fs::read_dir(&folder)?.count())?;
     for version in 1..=newest {
-        one(store, &folder, version, newest).with_context(|| format!("{name}, schema {version}"))?;
+        one(&Rig::new(store)?, &folder, version, newest)
+            .with_context(|| format!("{name}, schema {version}"))?;
     }
     Ok(())
 }
 
-fn one(store: Store, folder: &std::path::Path, version: i64, newest: i64) -> Result<()> {
-    let rig = Rig::new(store)?;
+fn one(rig: &Rig, folder: &Path, version: i64, newest: i64) -> Result<()> {
     let settings = Settings::climate();
-    let create = if store == Store::Sqlite { "?mode=rwc" } else { "" };
+    let create = if rig.postgres.is_none() { "?mode=rwc" } else { "" };
     let old = Database::connect(&format!("{}{create}", rig.store_url(&settings.name)))?;
     old.migrate_to(folder, version)?;
     fill(&old, version)?;
@@ -66,6 +66,74 @@ fn one(store: Store, folder: &std::path::Path, version: i64, newest: i64) -> Res
     Ok(())
 }
 
+#[test]
+fn a_new_database_with_timescaledb_has_hypertables() -> Result<()> {
+    let Some(rig) = Rig::timescaledb()? else { return Ok(()) };
+    let settings = Settings::climate();
+    let mut daemon = rig.daemon(&settings)?;
+    assert!(
+        daemon.log().contains("readings and forecasts are in hypertables of TimescaleDB"),
+        "{}",
+        daemon.log()
+    );
+    Feed::run(&rig.broker, 2, 1, 0..300)?;
+    daemon.wait_stored(600)?;
+    // What is there already is a duplicate, what is older than the newest is late.
+    Feed::run(&rig.broker, 2, 1, 250..310)?;
+    let late = format!("{{\"value\":1,\"ts\":{}}}", Reading::BEGIN - 40 * 86_400);
+    Feed::message(&rig.broker, &Feed::topic(0), late.as_bytes(), false)?;
+    let metrics = daemon.wait_stored(621)?;
+    assert_eq!((metrics.received(), metrics.rejected(None)), (721.0, 100.0));
+    assert_eq!(metrics.rejected(Some("duplicate")), 100.0);
+    daemon.kill()?;
+
+    let mut daemon = rig.daemon(&settings)?;
+    Feed::run(&rig.broker, 2, 1, 310..350)?;
+    daemon.wait_stored(80)?;
+    let page = daemon.json("/api/v1/series/climate/hall/dev0/value?history=1000")?;
+    let counted = |what: &str| page[what].as_array().map_or(0, Vec::len);
+    assert_eq!((counted("readings"), counted("forecasts")), (351, 349), "the series goes on without a gap");
+    let database = rig.database(&settings)?;
+    let late = "select count(*) from readings where late";
+    assert_eq!((database.int("select count(*) from readings")?, database.int(late)?), (701, 1));
+    let paired = "select count(*) from forecast_errors where step = 1";
+    assert_eq!(database.int(paired)?, 2 * 348, "a forecast from each reading but the first, and its outcome");
+
+    // Retention drops whole chunks, and no other.
+    let now = jiff::Timestamp::now().as_second();
+    let today = format!("{{\"value\":20,\"ts\":{now}}}");
+    Feed::message(&rig.broker, &Feed::topic(0), today.as_bytes(), false)?;
+    daemon.wait_stored(81)?;
+    daemon.stop()?;
+    let chunks = "select count(*) from timescaledb_information.chunks where hypertable_name = 'readings'";
+    assert_eq!(database.int(chunks)?, 3);
+    let mut daemon = rig.daemon(&Settings { store: "retention = \"90d\"".to_owned(), ..settings.clone() })?;
+    wait_until("the chunks to be dropped", WAIT, || Ok(database.int(chunks)? == 1))?;
+    assert_eq!(database.int("select count(*) from readings")?, 1);
+    daemon.stop()?;
+    assert!(rig.command(&settings, &["doctor"])?.contains("hypertables of TimescaleDB"));
+    Ok(())
+}
+
+#[test]
+fn there_are_no_hypertables_where_they_are_not_wanted_or_partitions_were_first() -> Result<()> {
+    let Some(rig) = Rig::timescaledb()? else { return Ok(()) };
+    let hypertables = "select count(*) from timescaledb_information.hypertables";
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../migrations/postgres");
+    // Schema 5 knew nothing of them.
+    one(&rig, &folder, 5, 6)?;
+    assert_eq!(rig.database(&Settings::climate())?.int(hypertables)?, 0);
+
+    let Some(rig) = Rig::timescaledb()? else { return Ok(()) };
+    let settings = Settings::climate();
+    rig.command(&Settings { store: "timescaledb = false".to_owned(), ..settings.clone() }, &["migrate"])?;
+    // Asked once, when the tables are made.
+    rig.command(&settings, &["migrate"])?;
+    assert_eq!(rig.database(&settings)?.int(hypertables)?, 0);
+    assert!(rig.command(&settings, &["doctor"])?.contains("partitions by month"));
+    Ok(())
+}
+
 /// What a daemon of that version left behind: a row or more in each table.
 fn fill(old: &Database, version: i64) -> Result<()> {
     let postgres = old.is_postgres();
@@ -74,7 +142,9 @@ fn fill(old: &Database, version: i64) -> Result<()> {
         if postgres { format!("to_timestamp({time})") } else { format!("{time}000000") }
     };
     let bytes = |hex: &str| if postgres { format!("'\\x{hex}'::bytea") } else { format!("x'{hex}'") };
-    if postgres {
+    if postgres
+        && old.int("select count(*) from pg_class where oid = 'readings'::regclass and relkind = 'p'")? == 1
+    {
         for parent in ["readings", "forecasts"] {
             let sql = format!("create table {parent}_2026_01 partition of {parent} for values");
             old.execute(&format!("{sql} from ('2026-01-01T00:00:00Z') to ('2026-02-01T00:00:00Z')"))?;

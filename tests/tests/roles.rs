@@ -10,13 +10,13 @@ use vidente_tests::{
 const ROLES: &str = include_str!("../../deploy/postgres/roles.sql");
 const GRAFANA: &str = include_str!("../../deploy/grafana/read-only.sql");
 
-/// What the daemon's role must not be able to do.
-const FORBIDDEN: [&str; 27] = [
+/// What the daemon's role must not be able to do; PARTITION holds January's readings.
+const FORBIDDEN: [&str; 28] = [
     "drop table series",
-    "drop table readings_2026_01",
+    "drop table PARTITION",
     "truncate readings",
     "delete from readings",
-    "delete from readings_2026_01",
+    "delete from PARTITION",
     "update readings set value = 0",
     "update forecasts set mean = 0",
     "update series set stream = 'other'",
@@ -24,7 +24,7 @@ const FORBIDDEN: [&str; 27] = [
     "delete from models",
     "delete from training_runs",
     "alter table series add column x text",
-    "alter table readings detach partition readings_2026_01",
+    "alter table readings detach partition PARTITION",
     "update _sqlx_migrations set checksum = ''",
     "create table more (x text)",
     "create temporary table more (x text)",
@@ -39,7 +39,10 @@ const FORBIDDEN: [&str; 27] = [
     "select vidente_drop_partition('readings', 'series')",
     "select vidente_drop_partition('readings', 'readings_2026_01; drop table series')",
     "select vidente_add_partition('readings', 'readings', null, now())",
+    "select vidente_drop_chunks('series', now())",
 ];
+
+const CLUSTER: Cluster<'_> = Cluster { superuser: "postgres", settings: "", hba: None, files: &[] };
 
 fn config(
     dir: &Path,
@@ -66,14 +69,25 @@ fn config(
 
 #[test]
 fn the_daemon_runs_with_the_shipped_role_which_can_do_nothing_else() -> Result<()> {
+    run(&Postgres::start_with(CLUSTER)?, "readings_2026_01")
+}
+
+#[test]
+fn so_it_does_on_hypertables() -> Result<()> {
+    match Postgres::timescaledb(CLUSTER)? {
+        Some(postgres) => run(&postgres, "_timescaledb_internal._hyper_1_1_chunk"),
+        None => Ok(()),
+    }
+}
+
+fn run(postgres: &Postgres, partition: &str) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let broker = Mosquitto::start(Persistence::Memory)?;
-    let postgres = Postgres::start_with(Cluster { superuser: "postgres", ..Cluster::default() })?;
     postgres
         .admin("postgres")?
         .execute("create role vidente_owner login; alter database vidente owner to vidente_owner")?;
-    let (as_owner, _) = config(dir.path(), "owner", "vidente_owner", &postgres, &broker)?;
-    let (as_daemon, http) = config(dir.path(), "daemon", "vidente", &postgres, &broker)?;
+    let (as_owner, _) = config(dir.path(), "owner", "vidente_owner", postgres, &broker)?;
+    let (as_daemon, http) = config(dir.path(), "daemon", "vidente", postgres, &broker)?;
     let admin = postgres.admin("vidente")?;
     let log = dir.path().join("log");
     // Readings of months that are over come first, and must not be dropped meanwhile.
@@ -109,8 +123,18 @@ fn the_daemon_runs_with_the_shipped_role_which_can_do_nothing_else() -> Result<(
 
     let role = Database::connect(&format!("postgres://vidente@127.0.0.1:{}/vidente", postgres.port()))?;
     for forbidden in FORBIDDEN {
-        let refused = role.execute(forbidden).err().map(|e| format!("{e:#}")).unwrap_or_default();
-        let denied = ["permission denied", "must be owner", "must be superuser", "is no partition of"];
+        let refused = role
+            .execute(&forbidden.replace("PARTITION", partition))
+            .err()
+            .map(|e| format!("{e:#}"))
+            .unwrap_or_default();
+        let denied = [
+            "permission denied",
+            "must be owner",
+            "must be superuser",
+            "is no partition of",
+            "has no chunks",
+        ];
         assert!(denied.iter().any(|d| refused.contains(d)), "{forbidden}: {refused:?}");
     }
     // Grafana's role goes with it.
@@ -120,6 +144,11 @@ fn the_daemon_runs_with_the_shipped_role_which_can_do_nothing_else() -> Result<(
     assert!(admin.int("select count(*) from readings")? == 600);
     std::fs::write(&as_daemon, dropping)?;
     let mut daemon = Daemon::start(Path::new(&as_daemon), http, &log)?;
+    if partition.starts_with("_timescaledb") {
+        let chunks = "select count(*) from timescaledb_information.chunks";
+        wait_until("the chunks to be dropped", WAIT, || Ok(admin.int(chunks)? == 0))?;
+        return daemon.stop();
+    }
     let partitions =
         "select count(*) from pg_inherits where inhparent in ('readings'::regclass, 'forecasts'::regclass)";
     let old = format!("{partitions} and inhrelid::regclass::text like '%2026_01'");

@@ -173,6 +173,8 @@ pub struct Store {
     /// How long a start waits for a store that is away; none waits for ever.
     #[serde(deserialize_with = "duration_or_off")]
     pub start_timeout: Option<Duration>,
+    /// Whether hypertables are made where TimescaleDB is in the database when the tables are made.
+    pub timescaledb: bool,
 }
 
 impl Default for Store {
@@ -186,6 +188,7 @@ impl Default for Store {
             retention: None,
             checkpoint_every: Duration::from_secs(10),
             start_timeout: None,
+            timescaledb: true,
         }
     }
 }

@@ -81,7 +81,7 @@ impl Plan {
                 keep_alive control
             }
             store {
-                url password_file ca_file cert_file key_file retention checkpoint_every start_timeout
+                url password_file ca_file cert_file key_file retention checkpoint_every start_timeout timescaledb
             }
             spool { dir max_bytes }
             http { listen token_file cert_file key_file allowed_hosts }

@@ -25,6 +25,8 @@ pub struct Health {
     pub version: String,
     /// Whether the schema is that of this version.
     pub current: bool,
+    /// What Postgres keeps readings and forecasts in; none where the schema is not current.
+    pub kept: Option<String>,
     /// Rights that are missing; not looked at where the schema is not current.
     pub denied: Vec<String>,
     /// Series stored; 0 where the schema is not current.
@@ -52,17 +54,18 @@ impl Store {
                 let (version, now): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
                 let ahead = now - before.midpoint(training::now());
                 let current = super::postgres::up_to_date(&mut conn).await?;
-                let denied = match current {
-                    true => sqlx::query_scalar(RIGHTS).fetch_all(&mut conn).await?,
-                    false => Vec::new(),
-                };
+                let (mut denied, mut kept) = (Vec::new(), None);
+                if current {
+                    denied = sqlx::query_scalar(RIGHTS).fetch_all(&mut conn).await?;
+                    kept = Some(super::partitions::described(&mut conn).await?);
+                }
                 conn.close().await?;
                 let version = format!("Postgres {version}");
-                Health { version, current, denied, series: 0, ahead: Some(ahead) }
+                Health { version, current, kept, denied, series: 0, ahead: Some(ahead) }
             }
             Inner::Sqlite(lite) => {
                 let (version, current) = lite.version().await?;
-                Health { version, current, denied: Vec::new(), series: 0, ahead: None }
+                Health { version, current, kept: None, denied: Vec::new(), series: 0, ahead: None }
             }
         };
         if health.current {

@@ -1,7 +1,8 @@
-//! Monthly partitions in Postgres: made before the first row of a month, dropped whole.
+//! Monthly partitions in Postgres: made before the first row of a month, dropped whole. Hypertables of TimescaleDB make
+//! their chunks themselves; these are dropped whole, too.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use jiff::civil::date;
 use jiff::tz::TimeZone;
@@ -81,6 +82,8 @@ impl Month {
 #[derive(Debug, Default)]
 pub(super) struct Partitions {
     known: Mutex<HashSet<(Table, Month)>>,
+    /// Whether there are chunks in their place, once that has been asked: it never changes.
+    chunks: OnceLock<bool>,
 }
 
 impl Partitions {
@@ -92,7 +95,9 @@ impl Partitions {
         times: &[i64],
     ) -> Result<(), StoreError> {
         for month in self.missing(table, times)? {
-            create(conn, table, month).await?;
+            if !self.chunked(conn).await? {
+                create(conn, table, month).await?;
+            }
             self.known.lock().unwrap_or_else(PoisonError::into_inner).insert((table, month));
         }
         Ok(())
@@ -133,9 +138,26 @@ impl Partitions {
         Ok(missing)
     }
 
+    async fn chunked(&self, conn: &mut PgConnection) -> Result<bool, StoreError> {
+        if let Some(chunks) = self.chunks.get() {
+            return Ok(*chunks);
+        }
+        let chunks = chunked(conn).await?;
+        Ok(*self.chunks.get_or_init(|| chunks))
+    }
+
     /// Drops the partitions whose every row is older than `before`.
     pub(super) async fn drop_before(&self, conn: &mut PgConnection, before: i64) -> Result<(), StoreError> {
+        let chunks = self.chunked(conn).await?;
         for table in [Table::Readings, Table::Forecasts] {
+            if chunks {
+                sqlx::query("select vidente_drop_chunks($1, $2)")
+                    .bind(table.name())
+                    .bind(Micros::bound(before))
+                    .execute(&mut *conn)
+                    .await?;
+                continue;
+            }
             let names: Vec<String> = sqlx::query_scalar(
                 "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid \
                  where i.inhparent = $1::regclass",
@@ -172,6 +194,23 @@ async fn create(conn: &mut PgConnection, table: Table, month: Month) -> Result<(
         .execute(&mut *conn)
         .await?;
     Ok(())
+}
+
+/// Whether there are hypertables in the place of partitioned tables.
+async fn chunked(conn: &mut PgConnection) -> Result<bool, StoreError> {
+    let kind = "select relkind <> 'p' from pg_class where oid = 'readings'::regclass";
+    Ok(sqlx::query_scalar(kind).fetch_one(conn).await?)
+}
+
+/// What readings and forecasts are kept in, for people.
+pub(super) async fn described(conn: &mut PgConnection) -> Result<String, StoreError> {
+    let version = "select extversion from pg_extension where extname = 'timescaledb'";
+    let version: Option<String> = sqlx::query_scalar(version).fetch_optional(&mut *conn).await?;
+    Ok(match (chunked(conn).await?, version) {
+        (true, Some(version)) => format!("hypertables of TimescaleDB {version}"),
+        (true, None) => "hypertables".to_owned(),
+        (false, _) => "partitions by month".to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use super::micros::Micros;
 use super::options;
-use super::partitions::{Partitions, Table};
+use super::partitions::{self, Partitions, Table};
 use super::promotions::{self, Transaction};
 use super::write::{Attempt, NewIds, by_kind, labels, resolve, written};
 use super::{SeriesIds, StoreError, Trouble, Written, feedback, without_nul};
@@ -31,6 +31,8 @@ pub(super) struct PgStore {
     /// that is not about data, so one that hangs is never waited for twice.
     writer: Arc<Mutex<Option<PgConnection>>>,
     partitions: Arc<Partitions>,
+    /// Whether new tables may be hypertables.
+    timescaledb: bool,
     /// Whether the batch before held duplicates: a redelivery brings them by the thousand, and each
     /// batch would be written twice to find out which.
     expect_duplicates: Arc<AtomicBool>,
@@ -55,6 +57,7 @@ impl PgStore {
             options: Arc::new(options),
             writer: Arc::default(),
             partitions: Arc::default(),
+            timescaledb: config.timescaledb,
             expect_duplicates: Arc::default(),
         })
     }
@@ -73,10 +76,24 @@ impl PgStore {
         drop(conn);
         // If it fails it leaves its lock with the connection, which must end then: one of the other pool
         // would keep everybody else from migrating.
-        let alone = PgPoolOptions::new().max_connections(1).connect_with((*self.options).clone()).await?;
+        let wanted = if self.timescaledb { "on" } else { "off" };
+        let alone = PgPoolOptions::new()
+            .max_connections(1)
+            .after_connect(move |conn, _| {
+                Box::pin(async move {
+                    // For the migration that makes the tables what they are.
+                    let set = "select set_config('vidente.timescaledb', $1, false)";
+                    sqlx::query(set).bind(wanted).execute(conn).await.map(drop)
+                })
+            })
+            .connect_with((*self.options).clone())
+            .await?;
         let migrated = MIGRATIONS.run(&alone).await;
         alone.close().await;
-        Ok(migrated?)
+        migrated?;
+        let kept = partitions::described(&mut self.connect().await?).await?;
+        tracing::info!("the schema is up to date; readings and forecasts are in {kept}");
+        Ok(())
     }
 
     pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {

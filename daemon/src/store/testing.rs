@@ -1,6 +1,8 @@
-//! Databases for tests: a throw-away Postgres that the tests of one process share, SQLite files.
+//! Databases for tests: a throw-away Postgres that the tests of one process share, one with TimescaleDB where that is
+//! installed, SQLite files.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -20,16 +22,25 @@ pub(crate) struct Cluster {
     port: u16,
     owner: Option<(u32, u32)>,
     databases: AtomicU32,
+    timescaledb: bool,
 }
 
-static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+/// What a server with TimescaleDB is started with.
+const PRELOAD: &str = " -c shared_preload_libraries=timescaledb -c timescaledb.telemetry_level=off";
+
+static PLAIN: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+static TIMESCALEDB: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
 
 impl Cluster {
     /// The server that tests running at the same time share.
     pub(crate) fn shared() -> Arc<Cluster> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        Cluster::shared_as(&PLAIN, false)
+    }
+
+    fn shared_as(server: &Mutex<Weak<Cluster>>, timescaledb: bool) -> Arc<Cluster> {
+        let mut shared = server.lock().unwrap_or_else(PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
-            let cluster = Arc::new(Cluster::start());
+            let cluster = Arc::new(Cluster::start_with(timescaledb));
             *shared = Arc::downgrade(&cluster);
             cluster
         })
@@ -37,6 +48,10 @@ impl Cluster {
 
     /// A server of the caller's own.
     pub(crate) fn start() -> Cluster {
+        Cluster::start_with(false)
+    }
+
+    fn start_with(timescaledb: bool) -> Cluster {
         let dir = tempfile::Builder::new().prefix("vidente-pg-").tempdir().unwrap();
         // Postgres refuses to run as root.
         let id = |flag: &str, user: &[&str]| -> u32 {
@@ -48,7 +63,7 @@ impl Cluster {
             chown(dir.path(), Some(uid), Some(gid)).unwrap();
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let cluster = Cluster { dir, port, owner, databases: AtomicU32::new(0) };
+        let cluster = Cluster { dir, port, owner, databases: AtomicU32::new(0), timescaledb };
         cluster.run("initdb", &["-A", "trust", "--no-sync", "-U", "vidente", "-E", "UTF8", "-D", "data"]);
         cluster.resume();
         cluster
@@ -60,9 +75,10 @@ impl Cluster {
 
     pub(crate) fn resume(&self) {
         let options = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off",
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off{}",
             self.port,
-            self.dir.path().display()
+            self.dir.path().display(),
+            if self.timescaledb { PRELOAD } else { "" }
         );
         self.run("pg_ctl", &["-D", "data", "-l", "log", "-o", &options, "-w", "start"]);
     }
@@ -76,6 +92,13 @@ impl Cluster {
             url: format!("postgres://vidente@127.0.0.1:{port}/{name}"),
             ..config::Store::default()
         }
+    }
+
+    /// Configuration of a new database with the extension in it.
+    fn timescaledb(&self) -> config::Store {
+        let config = self.database();
+        self.run("psql", &["-d", &config.url, "-q", "-c", "create extension timescaledb"]);
+        config
     }
 
     fn run(&self, program: &str, arguments: &[&str]) {
@@ -153,6 +176,24 @@ pub(crate) async fn empty_postgres() -> Scratch {
     let config = cluster.database();
     let store = Store::open(&config).await.unwrap();
     Scratch { store, config, _cluster: Some(cluster), _dir: None }
+}
+
+/// A store with hypertables; none, and a line that says so, where TimescaleDB is not installed.
+pub(crate) async fn timescaledb() -> Option<Scratch> {
+    let library = binary("postgres").canonicalize().unwrap().with_file_name("../lib/timescaledb.so");
+    if !library.exists() {
+        // Not by a macro, whose output the test harness keeps to itself.
+        let _ =
+            writeln!(std::io::stderr(), "skipped: TimescaleDB is not installed: no {}", library.display());
+        return None;
+    }
+    let cluster = Cluster::shared_as(&TIMESCALEDB, true);
+    let config = cluster.timescaledb();
+    let store = Store::open(&config).await.unwrap();
+    let t = migrated(Scratch { store, config, _cluster: Some(cluster), _dir: None }).await;
+    let kept = t.store.health().await.unwrap().kept.unwrap();
+    assert!(kept.starts_with("hypertables of TimescaleDB 2."), "{kept}");
+    Some(t)
 }
 
 /// A file without a schema.

@@ -56,7 +56,8 @@ fn tell(config: &Config, health: &Health, findings: &mut Findings) {
         return;
     }
     if health.denied.is_empty() {
-        findings.ok(PART, format!("the schema is current, {} series are stored", health.series));
+        let kept = health.kept.as_ref().map(|kept| format!(", their readings in {kept}")).unwrap_or_default();
+        findings.ok(PART, format!("the schema is current, {} series are stored{kept}", health.series));
     } else {
         findings.fail(
             PART,

@@ -1,10 +1,10 @@
-//! The behaviour that both databases share, each test run on both.
+//! The behaviour that both databases share, each test run on both, and on hypertables where TimescaleDB is installed.
 #![allow(clippy::unwrap_used, clippy::float_cmp, clippy::indexing_slicing, reason = "tests")]
 
 use crate::recorder::Rows as _;
 use serde_json::json;
 
-use super::testing::{Scratch, empty_postgres, empty_sqlite, postgres, sqlite};
+use super::testing::{Scratch, empty_postgres, empty_sqlite, postgres, sqlite, timescaledb};
 use super::*;
 use crate::record::{
     AnomalyChange, AnomalyKind, Broken, Cause, ModelChange, NewSeries, Promotion, ReadingColumns,
@@ -20,6 +20,14 @@ macro_rules! on_both {
         mod on_postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() { super::$name(super::postgres().await).await; })+
+        }
+        mod on_timescaledb {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(t) = super::timescaledb().await {
+                    super::$name(t).await;
+                }
+            })+
         }
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
