@@ -20,8 +20,13 @@ def digits(interval):
     return min(max(1 - math.floor(math.log10(width)), 0), 15) if width > 0 else 6
 
 
+def plain(value):
+    return str(value).removesuffix(".0")
+
+
 def rounded(value, decimals):
-    return str(round(value, decimals)).removesuffix(".0")
+    unit = 10.0**decimals
+    return plain(math.floor(value * unit + 0.5) / unit)
 
 
 def band(interval):
@@ -34,7 +39,7 @@ def describe(message):
     if "kind" in message:
         what = [f"{message['kind']} {message['state']}", f"since {message['since']}"]
         if message["kind"] == "value":
-            interval, value = message["interval"], rounded(message["reading"]["value"], 15)
+            interval, value = message["interval"], plain(message["reading"]["value"])
             what.append(f"{value}, expected {rounded(message['expected'], digits(interval))}")
             what += [band(interval), f"score {rounded(message['score'], 2)}"]
         elif message["every"]:

@@ -9,7 +9,7 @@ mosquitto_sub -h "${1:-127.0.0.1}" -p "${2:-1883}" -t 'vidente/forecast/#' -t 'v
     jq --unbuffered -r '
         def digits: (.q95 - .q05) as $width
             | if $width > 0 then [[1 - ($width | log10 | floor), 0] | max, 15] | min else 6 end;
-        def rounded($digits): pow(10; $digits) as $unit | . * $unit | round / $unit;
+        def rounded($digits): pow(10; $digits) as $unit | . * $unit + 0.5 | floor / $unit;
         def band: digits as $digits | "90 %: \(.q05 | rounded($digits)) to \(.q95 | rounded($digits))";
         if .kind == "value" then
             (.interval | digits) as $digits

@@ -31,21 +31,28 @@ begin
 end
 $do$;
 
--- Drops the chunks whose every row is older. As in 0004, with the rights of whoever owns the tables.
+-- Drops the oldest chunks whose every row is older, two hundred at most: each takes locks until the end. Says how many.
+-- As in 0004, with the rights of whoever owns the tables.
 do $do$
 begin
     execute format($sql$
         create function vidente_drop_chunks(parent text, before timestamptz)
-        returns void language plpgsql security definer
+        returns bigint language plpgsql security definer
         set search_path = %1$I, pg_temp set lock_timeout = '3s' as $body$
+        declare
+            dropped bigint;
         begin
             if parent not in ('readings', 'forecasts') then
                 raise exception '%% has no chunks', parent using errcode = '42501';
             end if;
             execute format(
-                'select %%s.drop_chunks(%%L::regclass, older_than => %%L::timestamptz)',
-                (select extnamespace::regnamespace from pg_extension where extname = 'timescaledb'), parent, before
-            );
+                'select count(*) from %%s.drop_chunks(%%L::regclass, older_than => least(%%L::timestamptz, ('
+                'select max(range_end) from (select range_end from timescaledb_information.chunks '
+                'where hypertable_schema = %%L and hypertable_name = %%L order by range_end limit 200) oldest)))',
+                (select extnamespace::regnamespace from pg_extension where extname = 'timescaledb'), parent, before,
+                %1$L, parent
+            ) into dropped;
+            return dropped;
         end
         $body$
     $sql$, current_schema());

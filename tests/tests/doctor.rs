@@ -179,7 +179,7 @@ fn what_another_daemon_has_fails_and_so_does_a_second_run() -> Result<()> {
         lines.collect()
     };
     let (findings, said) = second("beside", &listens)?;
-    found(&findings, "fail", "http", &["taken by another daemon", &id, "http.listen"])?;
+    found(&findings, "fail", "http", &["taken by a Vidente", "another one", &id, "http.listen"])?;
     ensure!(
         said.contains(&format!("http.listen: {port} cannot")) && said.contains("choose another port"),
         "{said}"
@@ -188,5 +188,16 @@ fn what_another_daemon_has_fails_and_so_does_a_second_run() -> Result<()> {
     let (findings, said) = second("below", &|text| text.replace("below.spool", "vidente.spool"))?;
     found(&findings, "fail", "spool", &["does not listen", &id, "spool.dir"])?;
     ensure!(said.contains("spool.dir: ") && said.contains(&id) && said.contains("mqtt.client_id"), "{said}");
+
+    // The file of the daemon itself, changed before a restart: that is no second daemon.
+    let text = std::fs::read_to_string(&config)?;
+    let changes: [(&str, &str, &str); 2] =
+        [("spool", &port, "127.0.0.1:9"), ("http", "vidente.spool", "other.spool")];
+    for (part, from, to) in changes {
+        std::fs::write(&config, text.replace(from, to))?;
+        let (status, findings) = examine(&config)?;
+        ensure!(status == Some(0), "{findings:#?}");
+        found(&findings, "warn", part, &["of this configuration", &id, "restart it"])?;
+    }
     daemon.stop()
 }

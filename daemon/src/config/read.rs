@@ -130,7 +130,8 @@ fn worded(key: &str, said: &str) -> String {
     if let Some((name, allowed)) =
         said.strip_prefix("unknown field `").and_then(|said| said.split_once("`, expected "))
     {
-        let parent = key.strip_suffix(name).unwrap_or(key).trim_end_matches('.');
+        // Of a file the key is that of the unknown one, of variables that of its section.
+        let parent = key.strip_suffix(&format!(".{name}")).unwrap_or(if key == name { "" } else { key });
         let dot = if parent.is_empty() { "" } else { "." };
         let allowed = allowed.trim_start_matches("one of ").replace('`', "");
         return format!("{parent}{dot}{name}: unknown key; allowed here: {allowed}");
@@ -181,8 +182,9 @@ fn mistyped(found: &str, expected: &str) -> String {
                 None => "write it in brackets".to_owned(),
             },
         ),
+        // What stands there instead may be a URL with a password.
         section if section.starts_with("struct ") => {
-            ("a section", "write its keys below its name in brackets".to_owned())
+            return "must be a section; write its keys below its name in brackets".to_owned();
         }
         other => return format!("is {found}, but must be {other}"),
     };
@@ -254,10 +256,7 @@ mod tests {
                 "[[stream]]\nname='a'\ntopic='b'\nfields='x'",
                 "stream[0].fields: is string \"x\", but must be a list; write [\"x\"]",
             ),
-            (
-                "mqtt = 1",
-                "mqtt: is integer `1`, but must be a section; write its keys below its name in brackets",
-            ),
+            ("mqtt = 1", "mqtt: must be a section; write its keys below its name in brackets"),
             (
                 "[training]\nevery = 6",
                 "training.every: \"6\" is no duration (time unit needed, for example 6sec or 6ms); write for \
@@ -313,12 +312,15 @@ mod tests {
             "[store]\npassword = \"hunter2\"",
             "[store]\nurl = 'x'\nurl = 'postgres://u:hunter2@h/d'",
             "[mqtt]\npassword_file = ['hunter2']",
+            "mqtt = 'mqtt://u:hunter2@h'",
         ] {
             let error = parse(&format!("{text}\n{STREAM}"), &[]).unwrap_err();
             assert!(!error.contains("hunter2"), "{error}");
         }
         let error = parse(STREAM, &[("VIDENTE__STORE__PASSWORD", "hunter2")]).unwrap_err();
         assert!(error.contains("store.password: unknown key") && !error.contains("hunter2"), "{error}");
+        let error = parse(STREAM, &[("VIDENTE__STORE", "postgres://u:hunter2@h/d")]).unwrap_err();
+        assert!(error.contains("store: must be a section") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]
@@ -356,6 +358,7 @@ mod tests {
                 ("VIDENTE__MQTT__FOO", "1"),
                 "VIDENTE__MQTT__FOO in the environment: mqtt.foo: unknown key; allowed",
             ),
+            (("VIDENTE__MQTT__T", "1"), "VIDENTE__MQTT__T in the environment: mqtt.t: unknown key; allowed"),
             (("VIDENTE__FOO", "1"), "VIDENTE__FOO in the environment: foo: unknown key; allowed"),
             (
                 ("vidente__model__hidden", "x"),
@@ -365,10 +368,7 @@ mod tests {
                 ("VIDENTE__MQTT__PROTOCOL", "4"),
                 "VIDENTE__MQTT__PROTOCOL in the environment: mqtt.protocol: \"4\" is no MQTT version",
             ),
-            (
-                ("VIDENTE__MQTT", "x"),
-                "VIDENTE__MQTT in the environment: mqtt: is string \"x\", but must be a section",
-            ),
+            (("VIDENTE__MQTT", "x"), "VIDENTE__MQTT in the environment: mqtt: must be a section"),
             (
                 ("VIDENTE__STREAM__NAME", "x"),
                 "VIDENTE__STREAM__NAME in the environment: streams can be set in",

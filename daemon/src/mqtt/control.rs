@@ -188,7 +188,7 @@ async fn feed<C: Client>(
     mut limit: watch::Receiver<Option<usize>>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Refused> {
-    let mut reminder = Reminder::default();
+    let (mut reminder, mut unsaid) = (Reminder::default(), 0);
     loop {
         // Whoever hears of messages may answer them, so there is always a sender.
         let post = tokio::select! {
@@ -207,7 +207,14 @@ async fn feed<C: Client>(
             if reminder.is_due(REMIND_EVERY) {
                 // Whoever asks may have chosen the topic.
                 let topic: String = post.topic.chars().take(200).collect();
-                warn!("a message of {} bytes on {topic} is dropped: the limit is {limit}", post.size());
+                let size = post.size();
+                warn!(
+                    before = unsaid,
+                    "a message of {size} bytes on {topic} is dropped: the limit is {limit}"
+                );
+                unsaid = 0;
+            } else {
+                unsaid += 1;
             }
             continue;
         }

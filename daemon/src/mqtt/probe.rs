@@ -142,12 +142,20 @@ async fn look(mqtt: &Mqtt, filters: &[String], topic: &str, hear: Hear<'_>) -> R
 
 async fn look_v311(mqtt: &Mqtt, filters: &[String], hear: Hear<'_>) -> Result<Granted> {
     let (client, mut link) = TcpLink::open(mqtt, Role::Tool)?;
-    let mut granted = None;
+    let mut granted: Option<Granted> = None;
     let mut enough = false;
     let mut until = Instant::now() + PATIENCE;
     loop {
         let Ok(event) = timeout_at(until, link.next()).await else { return granted.map_or_else(late, Ok) };
-        match event.map_err(|failure| anyhow!("{failure}"))? {
+        let event = match event {
+            Ok(event) => event,
+            Err(failure) => {
+                // All that was asked may have been answered before.
+                let unheard = |granted| Granted { listened: false, ..granted };
+                return granted.map(unheard).ok_or_else(|| anyhow!("{failure}"));
+            }
+        };
+        match event {
             wire::Event::Connected { .. } => {
                 client.subscribe(filters, mqtt.qos).map_err(|_| anyhow!("cannot subscribe"))?;
             }

@@ -9,7 +9,7 @@ use super::*;
 use crate::metrics::Rejection;
 use crate::record::{Cause, FeedbackRow, ModelChange, NewSeries, Promotion, ReadingColumns, SeriesHandle};
 use crate::store::Store;
-use crate::store::testing::{Cluster, postgres, sqlite};
+use crate::store::testing::{Cluster, postgres, sqlite, timescaledb};
 
 const T0: i64 = 1_795_428_000_000_000;
 
@@ -193,6 +193,25 @@ async fn a_series_that_the_store_refuses_loses_its_rows_only() {
         rig.records.send(Record { batch, taught: vec![(handle, tell)], ..Record::default() }).unwrap();
         assert_eq!(told.await.is_ok(), confirmed, "{handle}");
     }
+}
+
+/// Hypertables take locks for each of their chunks, and a server has so many at once.
+#[tokio::test]
+async fn what_is_too_much_for_one_commit_is_written_in_parts() {
+    let Some(t) = timescaledb().await else { return };
+    let mut rig = rig(t.store.clone(), None);
+    let weeks = 3000;
+    let rows: Vec<_> = (0..weeks).rev().map(|n| (0, T0 - n * 8 * 86_400_000_000)).collect();
+    let mut batch = readings(&rows);
+    batch.new_series = vec![series(0, "climate/a/value")];
+    rig.send(batch, 1);
+    rig.until(|rig| rig.metrics.stored.get() == weeks as u64).await;
+    assert_eq!(rig.acked().await, 1);
+    assert_eq!(rig.metrics.store_queue.get(), 0);
+    // And dropped in parts.
+    t.store.prune(T0).await.unwrap();
+    let left = t.store.reading_count("climate", i64::MIN).await.unwrap();
+    assert!((1..=2).contains(&left), "{left}");
 }
 
 #[tokio::test]

@@ -118,6 +118,18 @@ impl<R: Rows> Writer<R> {
                     }
                 }
                 Err(error) => {
+                    if matches!(error, StoreError::TooMuch(_))
+                        && let Some(part) = unwritten.parts.pop()
+                    {
+                        match Arc::unwrap_or_clone(part).split() {
+                            Ok((first, second)) => {
+                                unwritten.parts.extend([second, first].map(Arc::new));
+                                continue;
+                            }
+                            // Of a single row more cannot be asked.
+                            Err(row) => unwritten.parts.push(Arc::new(*row)),
+                        }
+                    }
                     unwritten.again = true;
                     return Err(error);
                 }

@@ -225,7 +225,8 @@ impl Machine {
             }
             let Ok(taught) = taught.await else { return };
             drop((last, engine));
-            world.sim.note(|| format!("feedback on {key}: {taught:?}"));
+            let moved = matches!(&taught, Taught::Tuned(tuned, _) if tuned.before != tuned.after);
+            world.sim.note(|| format!("feedback on {key} moves its bar: {moved}; {taught:?}"));
             if let Taught::Tuned(tuned, stored) = taught
                 && stored.await.is_ok()
             {

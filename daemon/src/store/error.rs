@@ -8,6 +8,9 @@ use thiserror::Error;
 
 use crate::tls::Distrust;
 
+/// Postgres' SQLSTATE for want of memory, the shared one of locks included: hypertables take some for each chunk.
+const OUT_OF_MEMORY: &str = "53200";
+
 /// What went wrong. The text never holds a password: URLs are left out of it.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -17,6 +20,9 @@ pub enum StoreError {
     /// The database takes nothing at present: the same write may succeed later.
     #[error("{1}")]
     Unavailable(Trouble, String),
+    /// The database has not so much of something at once, for instance of locks: a part of the write may succeed.
+    #[error("{0}")]
+    TooMuch(String),
     /// The database works, and these rows cannot be written: the same write never succeeds.
     #[error("{0}")]
     Refused(String),
@@ -88,6 +94,7 @@ impl StoreError {
     pub fn trouble(&self) -> Trouble {
         match self {
             StoreError::Unavailable(trouble, _) => *trouble,
+            StoreError::TooMuch(_) => Trouble::Busy,
             StoreError::Config(_) | StoreError::Refused(_) => Trouble::Other,
         }
     }
@@ -96,6 +103,9 @@ impl StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let text = said(&error);
+        if matches!(&error, sqlx::Error::Database(e) if e.code().as_deref() == Some(OUT_OF_MEMORY)) {
+            return StoreError::TooMuch(text);
+        }
         let trouble = match &error {
             sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => None,
             sqlx::Error::Database(e) => {

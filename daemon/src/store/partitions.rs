@@ -151,11 +151,14 @@ impl Partitions {
         let chunks = self.chunked(conn).await?;
         for table in [Table::Readings, Table::Forecasts] {
             if chunks {
-                sqlx::query("select vidente_drop_chunks($1, $2)")
-                    .bind(table.name())
-                    .bind(Micros::bound(before))
-                    .execute(&mut *conn)
-                    .await?;
+                let mut dropped = 1;
+                while dropped > 0 {
+                    dropped = sqlx::query_scalar::<_, i64>("select vidente_drop_chunks($1, $2)")
+                        .bind(table.name())
+                        .bind(Micros::bound(before))
+                        .fetch_one(&mut *conn)
+                        .await?;
+                }
                 continue;
             }
             let names: Vec<String> = sqlx::query_scalar(

@@ -153,7 +153,7 @@ impl PgStore {
                     exact = true;
                 }
                 Err(error) => {
-                    if error.is_refused() {
+                    if !matches!(error, StoreError::Unavailable(..)) {
                         tx.rollback().await?;
                     }
                     return Err(error);

@@ -4,6 +4,7 @@ use super::Findings;
 use crate::config::{Config, Protocol};
 use crate::control;
 use crate::mqtt;
+use crate::topic::Outputs;
 
 const PART: &str = "broker";
 
@@ -15,7 +16,11 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
     let (streams, control) = (config.filters(), control::filters(config));
     let all = [&streams[..], &control[..]].concat();
     let mut heard: Vec<Option<String>> = vec![None; config.stream.len()];
+    let outputs = Outputs::of(config);
     let mut hear = |topic: &str| {
+        if outputs.is_own(topic) {
+            return false;
+        }
         for (stream, heard) in config.stream.iter().zip(&mut heard) {
             if heard.is_none() && stream.topic.matches(topic).is_some() {
                 *heard = Some(topic.to_owned());

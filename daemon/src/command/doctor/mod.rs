@@ -90,7 +90,7 @@ pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<()> {
             broker::look(&config, &mut findings).await;
             store::look(&config, &mut findings).await;
             let holder = machine::spool(&config, &mut findings);
-            port::look(&config, holder, &mut findings).await;
+            port::look(&file, &config, holder, &mut findings).await;
             machine::clock(&mut findings);
         }
     }

@@ -2,13 +2,14 @@
 //! spool tells, which one process uses.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::Findings;
+use super::{Findings, machine};
 use crate::admin::bind_fix;
 use crate::config::Config;
 use crate::spool::Holder;
@@ -20,17 +21,20 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const SECOND: &str =
     "a second daemon needs mqtt.client_id, http.listen and, where it is named, spool.dir of its own";
 
-/// Looks at the port; `holder` is who uses the spool, if that is known.
-pub(super) async fn look(config: &Config, holder: Option<Holder>, findings: &mut Findings) {
+/// What to do where a daemon was started before the configuration was changed.
+const RESTART: &str = "restart it, so that it takes over what was changed";
+
+/// Looks at the port for the configuration of a file; `holder` is who uses the spool, if that is known.
+pub(super) async fn look(file: &Path, config: &Config, holder: Option<Holder>, findings: &mut Findings) {
     let listen = &config.http.listen;
     match TcpListener::bind(listen).await {
-        Ok(_) => free(config, holder, findings),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => taken(config, holder, findings).await,
+        Ok(_) => free(file, config, holder, findings),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => taken(file, config, holder, findings).await,
         Err(error) => findings.fail(PART, format!("{listen}: {error}"), bind_fix(error.kind())),
     }
 }
 
-fn free(config: &Config, holder: Option<Holder>, findings: &mut Findings) {
+fn free(file: &Path, config: &Config, holder: Option<Holder>, findings: &mut Findings) {
     let listen = &config.http.listen;
     findings.ok(PART, format!("{listen} is free; no daemon runs there"));
     let Some(Holder::Process(pid)) = holder else { return };
@@ -38,12 +42,14 @@ fn free(config: &Config, holder: Option<Holder>, findings: &mut Findings) {
     // Which port it has, nobody knows.
     if listen.ends_with(":0") {
         findings.ok("spool", format!("{found}; {SECOND}"));
+    } else if machine::runs(pid, file) {
+        findings.warn("spool", format!("{found} of this configuration, not on {listen} yet"), RESTART);
     } else {
         findings.fail("spool", format!("{found} that does not listen on {listen}: another daemon's"), SECOND);
     }
 }
 
-async fn taken(config: &Config, holder: Option<Holder>, findings: &mut Findings) {
+async fn taken(file: &Path, config: &Config, holder: Option<Holder>, findings: &mut Findings) {
     let listen = &config.http.listen;
     // Over TLS it is not asked: by which name it has a certificate is not known here.
     let pid = match config.http.cert_file {
@@ -66,14 +72,21 @@ async fn taken(config: &Config, holder: Option<Holder>, findings: &mut Findings)
                 format!("{listen} is served by a running Vidente{}, by all that can be told", number(pid));
             findings.ok(PART, found);
         }
-        Some(_) => findings.fail(
-            PART,
-            format!(
-                "{listen} is taken by another daemon{}: it does not use the spool of this configuration",
-                number(pid)
-            ),
-            bind_fix(ErrorKind::AddrInUse),
-        ),
+        Some(_) => {
+            let found = format!("{listen} is taken by a Vidente{}", number(pid));
+            if machine::runs(pid, file) {
+                findings.warn(
+                    PART,
+                    format!("{found} of this configuration, not with its spool yet"),
+                    RESTART,
+                );
+            } else {
+                let fix = bind_fix(ErrorKind::AddrInUse);
+                let found =
+                    format!("{found} that is another one: it does not use the spool of this configuration");
+                findings.fail(PART, found, fix);
+            }
+        }
     }
 }
 

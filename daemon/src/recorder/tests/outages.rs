@@ -16,6 +16,8 @@ enum Mood {
     /// Commits, and then the connection breaks.
     Mute,
     Slow(Duration),
+    /// Takes so many readings at once.
+    Narrow(usize),
 }
 
 #[derive(Debug)]
@@ -62,7 +64,10 @@ impl Rows for Fake {
         match self.with(|made| made.mood) {
             Mood::Away => return Err(gone()),
             Mood::Slow(time) => tokio::time::sleep(time).await,
-            Mood::Up | Mood::Mute => {}
+            Mood::Narrow(most) if batch.readings.time.len() > most => {
+                return Err(StoreError::TooMuch("locks".into()));
+            }
+            Mood::Up | Mood::Mute | Mood::Narrow(_) => {}
         }
         let (written, new) = self.with(|made| {
             let mut new = Vec::new();
@@ -317,6 +322,25 @@ async fn a_commit_whose_answer_was_lost_is_no_duplicate() {
         rig.wait(6).await;
         assert_eq!((rig.metrics.stored.get(), rig.rejected(0, Rejection::Duplicate)), (10, 0));
     }
+}
+
+/// For want of locks a large write never succeeds; of a single row no less can be asked.
+#[tokio::test(start_paused = true)]
+async fn what_the_store_cannot_take_at_once_it_is_given_in_parts() {
+    let store = Fake::new(Mood::Narrow(3));
+    let mut rig = rig(store.clone(), None);
+    rig.send_all(0..10);
+    rig.wait(1).await;
+    assert_eq!(store.times("climate/a/value"), (0..10).collect::<Vec<_>>());
+    assert_eq!((rig.all_acked().len(), rig.metrics.stored.get(), rig.metrics.store_up.get()), (10, 10, 1));
+    store.set(Mood::Narrow(0));
+    rig.send_all(10..20);
+    rig.wait(1).await;
+    assert_eq!((rig.all_acked().len(), rig.metrics.store_up.get()), (0, 0));
+    store.set(Mood::Up);
+    rig.wait(6).await;
+    assert_eq!(store.times("climate/a/value"), (0..20).collect::<Vec<_>>());
+    assert_eq!((rig.all_acked().len(), rig.rejected(0, Rejection::StoreRefused)), (10, 0));
 }
 
 /// What comes while a write is under way must not reach the spool before what is being written: it would be
