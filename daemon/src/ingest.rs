@@ -26,7 +26,7 @@ use crate::record::WriteBatch;
 use crate::topic::Outputs;
 
 use anomalies::Steady;
-use unheard::Ear;
+use unheard::Hearing;
 
 /// Name in messages of the forecast made without a trained model.
 pub const NAIVE: &str = "naive";
@@ -47,7 +47,7 @@ struct StreamPath {
     active: bool,
     /// When it was last said that readings are rejected.
     said: Option<Instant>,
-    ear: Ear,
+    hearing: Hearing,
 }
 
 impl StreamPath {
@@ -58,7 +58,7 @@ impl StreamPath {
             decoder: Decoder::new(settings, max_bytes),
             active,
             said: None,
-            ear: Ear::default(),
+            hearing: Hearing::default(),
         }
     }
 }
@@ -208,7 +208,7 @@ impl Ingest {
         on: &mut dyn FnMut(&mut Effects) -> bool,
     ) {
         let Some(path) = self.streams.get_mut(route.stream) else { return };
-        path.ear.heard = true;
+        path.hearing.heard = true;
         let mut decoded = std::mem::take(&mut self.decoded);
         let arrival = Arrival { topic: &packet.topic, payload: &packet.payload, at: packet.arrived_at };
         path.decoder.decode(arrival, &mut decoded);

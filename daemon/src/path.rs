@@ -94,7 +94,7 @@ pub(crate) fn open_spool(config: &Config, metrics: &Metrics) -> anyhow::Result<O
                 ) =>
         {
             tracing::warn!(
-                "no spool, so what the store does not take waits at the broker; name a folder in [spool] dir: \
+                "no spool, so what the store does not take waits at the broker; name a folder in spool.dir: \
                  {error}"
             );
             Ok(None)

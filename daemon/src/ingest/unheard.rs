@@ -12,7 +12,7 @@ const AGAIN: Duration = Duration::from_secs(6 * 3600);
 
 /// What is known of a stream's being heard.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Ear {
+pub(super) struct Hearing {
     /// Whether a message has come since the start.
     pub(super) heard: bool,
     /// Since when one could have come; none while none can.
@@ -20,7 +20,7 @@ pub(super) struct Ear {
     said: Option<Instant>,
 }
 
-impl Ear {
+impl Hearing {
     /// How long nothing has come although it could have, if that is to be said now.
     fn says(&mut self, now: Instant, listening: bool, interval: Option<Duration>) -> Option<Duration> {
         if self.heard || !listening {
@@ -43,7 +43,7 @@ impl Ingest {
     pub fn unheard(&mut self, now: Instant, listening: bool) {
         for (stream, path) in self.streams.iter_mut().enumerate().filter(|(_, path)| path.active) {
             let known = self.metrics.stream(stream).series.get() > 0;
-            if let Some(waited) = path.ear.says(now, listening && !known, path.settings.interval) {
+            if let Some(waited) = path.hearing.says(now, listening && !known, path.settings.interval) {
                 tracing::warn!(
                     stream = &*path.name,
                     topic = path.settings.topic.filter(),
@@ -58,7 +58,7 @@ impl Ingest {
     /// Whether a message of a stream has come since the start.
     #[must_use]
     pub fn is_heard(&self, stream: usize) -> bool {
-        self.streams.get(stream).is_some_and(|path| path.ear.heard)
+        self.streams.get(stream).is_some_and(|path| path.hearing.heard)
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
 
     /// Minutes at which it is said, looked at every minute.
     fn said(
-        ear: &mut Ear,
+        hearing: &mut Hearing,
         minutes: std::ops::Range<u64>,
         listening: bool,
         interval: Option<u64>,
@@ -76,26 +76,26 @@ mod tests {
         let begin = *BEGIN.get_or_init(Instant::now);
         let at = |minute: u64| begin + Duration::from_secs(60 * minute);
         let interval = interval.map(|minutes| Duration::from_secs(60 * minutes));
-        minutes.filter(|minute| ear.says(at(*minute), listening, interval).is_some()).collect()
+        minutes.filter(|minute| hearing.says(at(*minute), listening, interval).is_some()).collect()
     }
 
     static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
 
     #[test]
     fn a_stream_that_hears_nothing_says_so_after_a_while_and_seldom_again() {
-        let mut ear = Ear::default();
-        assert_eq!(said(&mut ear, 0..800, true, None), [10, 370, 730]);
-        ear.heard = true;
-        assert!(said(&mut ear, 800..2000, true, None).is_empty());
+        let mut hearing = Hearing::default();
+        assert_eq!(said(&mut hearing, 0..800, true, None), [10, 370, 730]);
+        hearing.heard = true;
+        assert!(said(&mut hearing, 800..2000, true, None).is_empty());
     }
 
     #[test]
     fn no_time_counts_while_nothing_could_come_and_slow_streams_have_longer() {
-        let mut ear = Ear::default();
-        assert!(said(&mut ear, 0..9, true, None).is_empty());
-        assert!(said(&mut ear, 9..100, false, None).is_empty());
-        assert_eq!(said(&mut ear, 100..120, true, None), [110]);
-        assert_eq!(said(&mut Ear::default(), 0..150, true, Some(60)), [120]);
-        assert_eq!(said(&mut Ear::default(), 0..20, true, Some(1)), [10]);
+        let mut hearing = Hearing::default();
+        assert!(said(&mut hearing, 0..9, true, None).is_empty());
+        assert!(said(&mut hearing, 9..100, false, None).is_empty());
+        assert_eq!(said(&mut hearing, 100..120, true, None), [110]);
+        assert_eq!(said(&mut Hearing::default(), 0..150, true, Some(60)), [120]);
+        assert_eq!(said(&mut Hearing::default(), 0..20, true, Some(1)), [10]);
     }
 }
