@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -29,7 +30,8 @@ pub fn start_tool(filter: &str) {
 }
 
 fn start_with(filter: &str, format: Format) {
-    let filter = from_environment().unwrap_or_else(|| EnvFilter::new(filter));
+    let given = given();
+    let filter = given.as_deref().and_then(filter_from).unwrap_or_else(|| EnvFilter::new(filter));
     let (filter, handle) = reload::Layer::new(filter);
     let (lines, trouble) = lines(format);
     // Both fail only if something logs already, as in tests.
@@ -38,19 +40,33 @@ fn start_with(filter: &str, format: Format) {
     if let Some(trouble) = trouble {
         tracing::warn!("[log] format: {trouble}; logging text instead");
     }
+    if let Some(given) = given.filter(|given| filter_from(given).is_none()) {
+        tracing::warn!(
+            "{VARIABLE}: \"{given}\" is no level; write error, warn, info, debug or trace, or one for each part, as \
+             warn,vidente::mqtt=debug; log.level counts instead"
+        );
+    }
 }
 
 /// Changes the level. False if `VIDENTE_LOG` has the say.
 pub(crate) fn set_level(level: Level) -> bool {
-    if from_environment().is_some() {
+    if given().as_deref().and_then(filter_from).is_some() {
         return false;
     }
     // Gone only with the log itself.
     FILTER.get().is_some_and(|filter| filter.reload(EnvFilter::new(filter_of(level))).is_ok())
 }
 
-fn from_environment() -> Option<EnvFilter> {
-    let given = std::env::var(VARIABLE).ok().filter(|given| !given.is_empty())?;
+fn given() -> Option<String> {
+    std::env::var(VARIABLE).ok().filter(|given| !given.is_empty())
+}
+
+fn filter_from(given: &str) -> Option<EnvFilter> {
+    // A word that is no level would be taken for a part, and everything else would be silent.
+    let is_misspelt = |part: &str| !part.contains(['=', ':', '[']) && part.parse::<LevelFilter>().is_err();
+    if given.split(',').map(str::trim).any(is_misspelt) {
+        return None;
+    }
     // Unless the library is named there, as below.
     EnvFilter::try_new(format!("sqlx={},{given}", Level::Warn.name())).ok()
 }
@@ -106,6 +122,16 @@ mod tests {
         assert_eq!(filter_of(Level::Error), "error,sqlx=error");
         assert_eq!(filter_of(Level::Info), "info,sqlx=warn");
         assert_eq!(filter_of(Level::Trace), "trace,sqlx=warn");
+    }
+
+    #[test]
+    fn a_level_that_is_misspelt_silences_nothing() {
+        for given in ["debug", "INFO", "warn,vidente::mqtt=debug", "vidente=trace", "off"] {
+            assert!(filter_from(given).is_some(), "{given}");
+        }
+        for given in ["debgu", "warn,verbose", "vidente::mqtt=loud", ","] {
+            assert!(filter_from(given).is_none(), "{given}");
+        }
     }
 
     #[test]

@@ -189,6 +189,11 @@ fn what_another_daemon_has_fails_and_so_does_a_second_run() -> Result<()> {
     found(&findings, "fail", "spool", &["does not listen", &id, "spool.dir"])?;
     ensure!(said.contains("spool.dir: ") && said.contains(&id) && said.contains("mqtt.client_id"), "{said}");
 
+    // Another file of the same daemon, or of a second one.
+    let copy = rig.dir().join("copy.toml");
+    std::fs::copy(&config, &copy)?;
+    found(&examine(&copy)?.1, "warn", "spool", &["another file", "mqtt.client_id"])?;
+
     // The file of the daemon itself, changed before a restart: that is no second daemon.
     let text = std::fs::read_to_string(&config)?;
     let changes: [(&str, &str, &str); 2] =

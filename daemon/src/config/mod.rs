@@ -17,6 +17,7 @@ mod spool;
 mod stream;
 mod training;
 mod validate;
+mod wording;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -61,8 +61,9 @@ impl SqliteStore {
         let dir = options.get_filename().parent().filter(|dir| !dir.as_os_str().is_empty());
         if let Some(dir) = dir.filter(|dir| !dir.is_dir()) {
             return Err(StoreError::Config(format!(
-                "[store] url: the directory {} does not exist; make it (mkdir -p), and let this user write to it",
-                dir.display()
+                "[store] url: the directory {} does not exist; make it (mkdir -p), and let this user write to it{}",
+                dir.display(),
+                if dir.is_relative() { ", or write three slashes for a path from the root" } else { "" }
             )));
         }
         let writer = SqlitePoolOptions::new()

@@ -67,18 +67,18 @@ pub(super) fn spool(config: &Config, findings: &mut Findings) -> Option<Holder> 
     }
 }
 
-/// Whether a process was started with a configuration file, by its command line; false where that cannot be told.
-pub(super) fn runs(pid: Option<u32>, file: &Path) -> bool {
-    let Some(process) = pid.map(|pid| Path::new("/proc").join(pid.to_string())) else { return false };
-    let line = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+/// Whether a process was started with a configuration file, by its command line; none where that cannot be told.
+pub(super) fn runs(pid: Option<u32>, file: &Path) -> Option<bool> {
+    let process = Path::new("/proc").join(pid?.to_string());
+    let line = fs::read_to_string(process.join("cmdline")).ok()?;
     let mut words = line.split('\0').skip_while(|word| !word.starts_with("--config"));
     let named = match words.next() {
-        Some(word) => word.strip_prefix("--config=").or_else(|| words.next()).map(PathBuf::from),
-        None => locate(None).ok(),
+        Some(word) => word.strip_prefix("--config=").or_else(|| words.next()).map(PathBuf::from)?,
+        None => locate(None).ok()?,
     };
     let begun = fs::read_link(process.join("cwd")).unwrap_or_default();
-    let real = |path: &Path| fs::canonicalize(path).ok();
-    named.and_then(|named| real(&begun.join(named))).is_some_and(|named| Some(named) == real(file))
+    let named = fs::canonicalize(begun.join(named)).ok()?;
+    Some(named == fs::canonicalize(file).ok()?)
 }
 
 /// Whether somebody keeps the clock.

@@ -42,7 +42,7 @@ fn free(file: &Path, config: &Config, holder: Option<Holder>, findings: &mut Fin
     // Which port it has, nobody knows.
     if listen.ends_with(":0") {
         findings.ok("spool", format!("{found}; {SECOND}"));
-    } else if machine::runs(pid, file) {
+    } else if machine::runs(pid, file) == Some(true) {
         findings.warn("spool", format!("{found} of this configuration, not on {listen} yet"), RESTART);
     } else {
         findings.fail("spool", format!("{found} that does not listen on {listen}: another daemon's"), SECOND);
@@ -65,7 +65,13 @@ async fn taken(file: &Path, config: &Config, holder: Option<Holder>, findings: &
     match holder {
         Some(Holder::Process(held)) if held == pid || held.is_none() || pid.is_none() => {
             findings.ok(PART, format!("{listen} is served by a running Vidente{}", number(pid.or(held))));
-            findings.ok("spool", format!("in use by this Vidente at its work; {SECOND}"));
+            if machine::runs(pid.or(held), file) == Some(false) {
+                let found =
+                    "in use by this Vidente, which was started with another file: none starts beside it";
+                findings.warn("spool", found, SECOND);
+            } else {
+                findings.ok("spool", format!("in use by this Vidente at its work; {SECOND}"));
+            }
         }
         None => {
             let found =
@@ -74,7 +80,7 @@ async fn taken(file: &Path, config: &Config, holder: Option<Holder>, findings: &
         }
         Some(_) => {
             let found = format!("{listen} is taken by a Vidente{}", number(pid));
-            if machine::runs(pid, file) {
+            if machine::runs(pid, file) == Some(true) {
                 findings.warn(
                     PART,
                     format!("{found} of this configuration, not with its spool yet"),
