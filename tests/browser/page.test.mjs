@@ -51,6 +51,8 @@ before(async () => {
     return Number(/^vidente_readings_stored_total (\d+)/m.exec(metrics)?.[1]) >= sent + 25;
   });
   await rig.vidente("train", "--config", daemon.config, "--stream", "climate");
+  await until("the model to be in", async () =>
+    (await api(`series/${FLAGGED}`)).experts.some((expert) => expert.name === "network 1"));
   await sensors.next(3, 2, 400);
   await until("the silence", async () => (await api("overview?search=pulse")).series[0].attention === "silent");
   browser = await rig.browser();
