@@ -63,7 +63,9 @@ fn given() -> Option<String> {
 
 fn filter_from(given: &str) -> Option<EnvFilter> {
     // A word that is no level would be taken for a part, and everything else would be silent.
-    let is_misspelt = |part: &str| !part.contains(['=', ':', '[']) && part.parse::<LevelFilter>().is_err();
+    let is_misspelt = |part: &str| {
+        part.is_empty() || !part.contains(['=', ':', '[']) && part.parse::<LevelFilter>().is_err()
+    };
     if given.split(',').map(str::trim).any(is_misspelt) {
         return None;
     }
