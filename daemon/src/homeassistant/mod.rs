@@ -108,7 +108,7 @@ impl HomeAssistant {
             live,
             names: Names::new(&now.config.homeassistant.prefix, &now.config.mqtt.client_id),
             outputs: Outputs::of(&now.config),
-            discovery: true,
+            discovery: now.config.homeassistant.discovery,
             streams: streams(&now),
             expire_after: now.config.homeassistant.expire_after,
             index,

@@ -109,27 +109,19 @@ impl<R: Rows> Writer<R> {
                     self.made.extend(made.filter_map(|handle| Some((handle, self.ids.get(handle)?))));
                     unwritten.parts.pop();
                 }
-                Err(error) if error.is_refused() => {
+                Err(error @ (StoreError::Refused(_) | StoreError::TooMuch(_))) => {
                     let Some(part) = unwritten.parts.pop() else { break };
-                    // Some row is to blame: halve until it stands alone, so that the others pass.
+                    // Some row is to blame, or they are too many: halve until it stands alone, or they are not.
                     match Arc::unwrap_or_clone(part).split() {
                         Ok((first, second)) => unwritten.parts.extend([second, first].map(Arc::new)),
-                        Err(row) => self.refuse(&row, &error),
+                        Err(row) if error.is_refused() => self.refuse(&row, &error),
+                        Err(row) => {
+                            unwritten.parts.push(Arc::new(*row));
+                            return Err(error);
+                        }
                     }
                 }
                 Err(error) => {
-                    if matches!(error, StoreError::TooMuch(_))
-                        && let Some(part) = unwritten.parts.pop()
-                    {
-                        match Arc::unwrap_or_clone(part).split() {
-                            Ok((first, second)) => {
-                                unwritten.parts.extend([second, first].map(Arc::new));
-                                continue;
-                            }
-                            // Of a single row more cannot be asked.
-                            Err(row) => unwritten.parts.push(Arc::new(*row)),
-                        }
-                    }
                     unwritten.again = true;
                     return Err(error);
                 }

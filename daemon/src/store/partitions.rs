@@ -211,7 +211,7 @@ pub(super) async fn described(conn: &mut PgConnection) -> Result<String, StoreEr
     let version: Option<String> = sqlx::query_scalar(version).fetch_optional(&mut *conn).await?;
     Ok(match (chunked(conn).await?, version) {
         (true, Some(version)) => format!("hypertables of TimescaleDB {version}"),
-        (true, None) => "hypertables".to_owned(),
+        (true, None) => "plain tables, since TimescaleDB is gone from the database".to_owned(),
         (false, _) => "partitions by month".to_owned(),
     })
 }
